@@ -1,0 +1,12 @@
+//! Per-CPU cells beside the keyed counters, by index.
+
+/// Drops that a filter excluded.
+pub const FILTERED: u32 = 0;
+/// Drops that a filter could not judge: unreadable headers, a later fragment, an unknown netns or interface.
+pub const UNDECIDABLE: u32 = 1;
+/// Matched drops that found the key map full; part of `seen`, under no cause.
+pub const OVERFLOW: u32 = 2;
+/// Of [`OVERFLOW`], those whose event found the ring full.
+pub const OVERFLOW_LOST: u32 = 3;
+/// How many cells there are.
+pub const COUNT: u32 = 4;

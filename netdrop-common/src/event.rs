@@ -1,0 +1,124 @@
+//! The ring record of one drop.
+
+use core::mem::{align_of, offset_of, size_of};
+
+use crate::key::DropKey;
+
+/// Packet bytes a record can carry.
+pub const CAPTURE_LEN: usize = 128;
+
+/// [`DropEvent::l3_offset`] when no network header lies in the captured bytes.
+pub const NO_OFFSET: u16 = u16::MAX;
+
+/// `IFNAMSIZ` (include/uapi/linux/if.h).
+pub const IFNAME_LEN: usize = 16;
+
+/// What the kernel side could read of the packet's headers.
+///
+/// Addresses are in network order, IPv4 in the first four bytes; ports, lengths and the ethertype in
+/// host order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tuple {
+    /// Source address.
+    pub saddr: [u8; 16],
+    /// Destination address.
+    pub daddr: [u8; 16],
+    /// Ethertype; 0 when unknown.
+    pub ethertype: u16,
+    /// Source port of TCP, UDP, SCTP or DCCP.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// Transport protocol number (IPv6: after the extension headers).
+    pub proto: u8,
+    /// TCP flags, byte 13 of the header.
+    pub tcp_flags: u8,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// `TUPLE_*` bits.
+    pub have: u8,
+}
+
+/// Addresses and protocol were read.
+pub const TUPLE_ADDRESSES: u8 = 1;
+/// Ports were read.
+pub const TUPLE_PORTS: u8 = 1 << 1;
+/// ICMP type and code were read.
+pub const TUPLE_ICMP: u8 = 1 << 2;
+/// TCP flags were read.
+pub const TUPLE_TCP: u8 = 1 << 3;
+/// A later fragment: the transport header is in another packet.
+pub const TUPLE_LATER_FRAGMENT: u8 = 1 << 4;
+/// The IP header was read and the protocol is known to have no ports.
+pub const TUPLE_NO_PORTS: u8 = 1 << 5;
+
+/// The ring record of one drop. The record is written in place, field by field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct DropEvent {
+    /// The key this drop was counted under.
+    pub key: DropKey,
+    /// `bpf_ktime_get_ns`: CLOCK_MONOTONIC.
+    pub time_ns: u64,
+    /// Address of `dst->input`, 0 without a valid route: tells forwarded from delivered packets.
+    pub dst_input: u64,
+    /// Headers.
+    pub tuple: Tuple,
+    /// Device name, NUL-padded; all 0 without a device.
+    pub ifname: [u8; IFNAME_LEN],
+    /// `dev->ifindex`; 0 without a device.
+    pub ifindex: u32,
+    /// `skb->skb_iif`: interface the packet came in by, 0 for a locally made one.
+    pub iif: u32,
+    /// Bytes from the network header to the end of the skb; 0 when there is no network header.
+    pub l3_len: u32,
+    /// Bytes of receive memory the socket uses (`sk_rmem_alloc`), with [`HAVE_SOCKET_MEMORY`].
+    pub socket_used: u32,
+    /// `sk_rcvbuf`, with [`HAVE_SOCKET_MEMORY`].
+    pub socket_limit: u32,
+    /// Packets in the skb (GSO segments), at least 1.
+    pub segments: u16,
+    /// Valid bytes in `bytes`.
+    pub caplen: u16,
+    /// Where the network header starts in `bytes`, or [`NO_OFFSET`].
+    pub l3_offset: u16,
+    /// `HAVE_*` bits.
+    pub have: u16,
+    /// `skb->pkt_type`.
+    pub packet_type: u8,
+    /// State of the receiving socket, 0 without one.
+    pub socket_state: u8,
+    /// Explicit padding, always 0.
+    pub pad: [u8; 6],
+    /// Packet bytes, from the MAC header where valid, else from the network header; the rest is 0.
+    pub bytes: [u8; CAPTURE_LEN],
+}
+
+/// `ifname` and `ifindex` are valid.
+pub const HAVE_DEVICE: u16 = 1;
+/// `bytes` starts with an Ethernet header.
+pub const HAVE_MAC: u16 = 1 << 1;
+/// The tracepoint named a receiving socket (rx_sk, since 6.11).
+pub const HAVE_SOCKET: u16 = 1 << 2;
+/// `socket_used` and `socket_limit` are valid.
+pub const HAVE_SOCKET_MEMORY: u16 = 1 << 3;
+/// The skb belongs to a sending socket.
+pub const HAVE_SENDER: u16 = 1 << 4;
+/// `dst_input` was read from a valid route.
+pub const HAVE_ROUTE: u16 = 1 << 5;
+
+const _: () = {
+    assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 2);
+    assert!(size_of::<DropEvent>() == 280 && align_of::<DropEvent>() == 8);
+    assert!(offset_of!(DropEvent, tuple) == 56);
+    assert!(offset_of!(DropEvent, ifname) == 100);
+    assert!(offset_of!(DropEvent, ifindex) == 116);
+    assert!(offset_of!(DropEvent, segments) == 136);
+    assert!(offset_of!(DropEvent, packet_type) == 144);
+    assert!(offset_of!(DropEvent, bytes) == 152);
+};

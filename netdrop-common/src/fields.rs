@@ -1,0 +1,58 @@
+//! The kernel struct members that the kernel side reads, in one list that both sides expand: the kernel
+//! side into rodata globals, userspace into the table it resolves from the running kernel's BTF.
+
+/// Global value of a member this kernel does not have; code that needs it is pruned.
+pub const ABSENT: u16 = u16::MAX;
+
+/// Calls `$apply!` with rows of `NAME: "struct" "member.path", need;`.
+///
+/// An empty path asks for the size of the struct. `need` is `required` where netdrop cannot trace
+/// without the member, `optional` where it loses one fact.
+#[macro_export]
+macro_rules! kernel_fields {
+    ($apply:ident) => {
+        $apply! {
+            SKB_LEN: "sk_buff" "len", required;
+            SKB_DEV: "sk_buff" "dev", required;
+            SKB_SK: "sk_buff" "sk", required;
+            SKB_HEAD: "sk_buff" "head", required;
+            SKB_DATA: "sk_buff" "data", required;
+            SKB_TAIL: "sk_buff" "tail", required;
+            SKB_END: "sk_buff" "end", required;
+            SKB_NETWORK_HEADER: "sk_buff" "network_header", required;
+            SKB_MAC_HEADER: "sk_buff" "mac_header", required;
+            SKB_PROTOCOL: "sk_buff" "protocol", required;
+            SKB_IIF: "sk_buff" "skb_iif", required;
+            SKB_REFDST: "sk_buff" "_skb_refdst", required;
+            SKB_QUEUE_MAPPING: "sk_buff" "queue_mapping", required;
+            SHARED_GSO_SEGS: "skb_shared_info" "gso_segs", required;
+            SHARED_GSO_SIZE: "skb_shared_info" "gso_size", required;
+            DEV_IFINDEX: "net_device" "ifindex", required;
+            DEV_NAME: "net_device" "name", required;
+            DEV_TYPE: "net_device" "type", required;
+            DEV_NET: "net_device" "nd_net.net", required;
+            DEV_TX: "net_device" "_tx", required;
+            NET_INUM: "net" "ns.inum", required;
+            NET_COOKIE: "net" "net_cookie", optional;
+            NET_LOOPBACK: "net" "loopback_dev", required;
+            SOCK_NET: "sock" "__sk_common.skc_net.net", required;
+            SOCK_STATE: "sock" "__sk_common.skc_state", required;
+            SOCK_RCVBUF: "sock" "sk_rcvbuf", required;
+            SOCK_RMEM: "sock" "sk_backlog.rmem_alloc.counter", required;
+            DST_DEV: "dst_entry" "dev", required;
+            DST_ERROR: "dst_entry" "error", required;
+            DST_INPUT: "dst_entry" "input", required;
+            TXQ_SIZE: "netdev_queue" "", required;
+            TXQ_QDISC: "netdev_queue" "qdisc", required;
+            QDISC_OPS: "Qdisc" "ops", required;
+            QDISC_LIMIT: "Qdisc" "limit", required;
+            QDISC_QLEN: "Qdisc" "q.qlen", required;
+            QDISC_OPS_ID: "Qdisc_ops" "id", required;
+        }
+    };
+}
+
+/// `sk_buff.pkt_type` is a bit field: globals for its first byte, the shift in it, and its width.
+pub const PKT_TYPE_BYTE: &str = "SKB_PKT_TYPE_BYTE";
+/// See [`PKT_TYPE_BYTE`].
+pub const PKT_TYPE_SHIFT: &str = "SKB_PKT_TYPE_SHIFT";

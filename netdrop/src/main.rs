@@ -1,0 +1,2 @@
+//! The netdrop command.
+fn main() {}
