@@ -6,7 +6,7 @@ pub const FILTERED: u32 = 0;
 pub const UNDECIDABLE: u32 = 1;
 /// Matched drops that found the key map full; part of `seen`, under no cause.
 pub const OVERFLOW: u32 = 2;
-/// Of [`OVERFLOW`], those whose event found the ring full.
-pub const OVERFLOW_LOST: u32 = 3;
+/// Matched drops, under a key or not, whose event found the ring full.
+pub const LOST: u32 = 3;
 /// How many cells there are.
 pub const COUNT: u32 = 4;

@@ -111,6 +111,8 @@ pub const HAVE_SOCKET_MEMORY: u16 = 1 << 3;
 pub const HAVE_SENDER: u16 = 1 << 4;
 /// `dst_input` was read from a valid route.
 pub const HAVE_ROUTE: u16 = 1 << 5;
+/// The key map was full: this drop is counted in [`crate::cell::OVERFLOW`], not under its key.
+pub const KEY_OVERFLOWED: u16 = 1 << 6;
 
 const _: () = {
     assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 2);

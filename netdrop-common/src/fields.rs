@@ -29,7 +29,6 @@ macro_rules! kernel_fields {
             SHARED_GSO_SIZE: "skb_shared_info" "gso_size", required;
             DEV_IFINDEX: "net_device" "ifindex", required;
             DEV_NAME: "net_device" "name", required;
-            DEV_TYPE: "net_device" "type", required;
             DEV_NET: "net_device" "nd_net.net", required;
             DEV_TX: "net_device" "_tx", required;
             NET_INUM: "net" "ns.inum", required;

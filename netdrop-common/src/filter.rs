@@ -30,7 +30,27 @@ pub struct Cidr {
     pub mask: [u32; 4],
 }
 
-/// [`Cidr`] filters: which end of the packet must match.
+/// A range of kernel text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TextRange {
+    /// Address of the function's first byte.
+    pub start: u64,
+    /// Address after its last byte.
+    pub end: u64,
+}
+
+/// How `--reason` is meant.
+pub mod reason_mode {
+    /// No such filter.
+    pub const OFF: u8 = 0;
+    /// Only the listed reasons.
+    pub const INCLUDE: u8 = 1;
+    /// All but the listed reasons.
+    pub const EXCLUDE: u8 = 2;
+}
+
+/// [`Cidr`] and port filters: which end of the packet must match.
 pub mod host {
     /// Source or destination.
     pub const EITHER: usize = 0;

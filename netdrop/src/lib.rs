@@ -1,1 +1,6 @@
-//! netdrop.
+//! netdrop
+pub mod attribute;
+pub mod bpf;
+pub mod decode;
+pub mod filter;
+pub mod kernel;

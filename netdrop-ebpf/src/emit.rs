@@ -1,0 +1,175 @@
+//! Event records: written in place in the ring, and when to wake the reader.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_ktime_get_ns,
+};
+use netdrop_common::{
+    event::{
+        CAPTURE_LEN, DropEvent, HAVE_DEVICE, HAVE_MAC, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET,
+        HAVE_SOCKET_MEMORY, KEY_OVERFLOWED, NO_OFFSET,
+    },
+    key::DropKey,
+};
+
+use crate::{
+    count::Counted,
+    headers::{self, Headers},
+    maps::{EVENTS, LAST_WAKE},
+    skb::{self, Buffer, Place, Route, Skb, Socket},
+};
+
+/// 0: count only.
+#[unsafe(no_mangle)]
+static EMIT_EVENTS: Global<u8> = Global::new(1);
+
+/// Bytes waiting in the ring at which the reader is woken whatever the time.
+#[unsafe(no_mangle)]
+static WAKE_BYTES: Global<u32> = Global::new(0);
+
+/// A CPU that has woken the reader this recently leaves it alone. The reader, once awake, polls until
+/// the ring has been quiet for twice as long, so a record that wakes nobody is still seen at once.
+const WAKE_INTERVAL_NS: u64 = 10_000_000;
+
+/// Whether events are wanted at all.
+#[inline(always)]
+pub(crate) fn wanted() -> bool {
+    EMIT_EVENTS.load() != 0
+}
+
+/// All that is known of a drop when its event is written.
+pub(crate) struct Drop<'a> {
+    pub(crate) skb: Skb,
+    pub(crate) receiver: Option<Socket>,
+    pub(crate) place: &'a Place,
+    pub(crate) buffer: &'a Buffer,
+    pub(crate) headers: &'a Headers,
+    pub(crate) route: Option<Route>,
+    pub(crate) segments: u16,
+    pub(crate) packet_type: u8,
+}
+
+/// Writes the record of a drop, or notes under `counted` that the ring was full. A function of its own,
+/// for its own stack frame.
+#[inline(never)]
+pub(crate) fn emit(key: &DropKey, drop: &Drop<'_>, counted: Counted) {
+    let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
+        counted.lost();
+        return;
+    };
+    // SAFETY: the ring gives this record to nobody else until it is submitted.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let flags = if counted.overflowed() { KEY_OVERFLOWED } else { 0 };
+    fill(entry.as_mut_ptr(), key, drop, now, flags);
+    entry.submit(wakeup(now));
+}
+
+/// Writes every byte of the record: the ring hands out memory with old records in it.
+#[inline(always)]
+fn fill(event: *mut DropEvent, key: &DropKey, drop: &Drop<'_>, now: u64, flags: u16) {
+    let mut have = flags;
+    let (mut ifindex, mut ifname) = (0, [0; 2]);
+    if let Some(device) = drop.place.device {
+        have |= HAVE_DEVICE;
+        ifindex = skb::ifindex(device);
+        ifname = skb::ifname(device);
+    }
+    let (mut socket_state, mut socket_used, mut socket_limit) = (0, 0, 0);
+    if let Some(socket) = drop.receiver {
+        have |= HAVE_SOCKET;
+        socket_state = skb::socket_state(socket);
+        if let Some((used, limit)) = skb::socket_memory(socket) {
+            have |= HAVE_SOCKET_MEMORY;
+            (socket_used, socket_limit) = (used, limit);
+        }
+    }
+    if skb::sender(drop.skb).is_some() {
+        have |= HAVE_SENDER;
+    }
+    let mut dst_input = 0;
+    if let Some(route) = drop.route {
+        have |= HAVE_ROUTE;
+        dst_input = route.input;
+    }
+    let buffer = drop.buffer;
+    let l3 = drop.headers.l3;
+    let l3_len = if l3 == 0 { 0 } else { buffer.len.wrapping_add(buffer.data).wrapping_sub(l3) };
+
+    // SAFETY: `event` is a record of this size, reserved by the caller; every field is written.
+    unsafe {
+        zero_bytes(event);
+        (*event).key = *key;
+        (*event).time_ns = now;
+        (*event).dst_input = dst_input;
+        (*event).tuple = drop.headers.tuple;
+        (&raw mut (*event).ifname).cast::<[u32; 4]>().write(split(ifname));
+        (*event).ifindex = ifindex;
+        (*event).iif = skb::iif(drop.skb);
+        (*event).l3_len = l3_len;
+        (*event).socket_used = socket_used;
+        (*event).socket_limit = socket_limit;
+        (*event).segments = drop.segments;
+        (*event).packet_type = drop.packet_type;
+        (*event).socket_state = socket_state;
+        (*event).pad = [0; 6];
+        (*event).caplen = 0;
+        (*event).l3_offset = NO_OFFSET;
+    }
+    if let Some(capture) = headers::capture(buffer, l3) {
+        let len = if capture.available > CAPTURE_LEN as u32 { CAPTURE_LEN as u32 } else { capture.available };
+        if capture.ethernet.is_some() {
+            have |= HAVE_MAC;
+        }
+        // SAFETY: `bytes` is `CAPTURE_LEN` long.
+        unsafe {
+            let to = (&raw mut (*event).bytes).cast::<u8>();
+            (*event).caplen = capture.from.copy::<{ CAPTURE_LEN as u32 }>(to, len) as u16;
+            (*event).l3_offset = capture.ethernet.unwrap_or(0);
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*event).have = have;
+    }
+}
+
+/// Zeroes the packet bytes.
+///
+/// # Safety
+///
+/// `event` must be valid for writes.
+#[inline(always)]
+unsafe fn zero_bytes(event: *mut DropEvent) {
+    // SAFETY: `bytes` starts at a multiple of 8 and is a whole number of words long.
+    unsafe {
+        (&raw mut (*event).bytes).cast::<[u64; CAPTURE_LEN / 8]>().write([0; CAPTURE_LEN / 8]);
+    }
+}
+
+/// The name's words as the halves that fit the record's alignment.
+#[inline(always)]
+fn split(name: [u64; 2]) -> [u32; 4] {
+    [name[0] as u32, (name[0] >> 32) as u32, name[1] as u32, (name[1] >> 32) as u32]
+}
+
+/// A lone drop wakes the reader at once, a flood in batches: the flag for `submit`.
+#[inline(always)]
+fn wakeup(now: u64) -> u64 {
+    let record = size_of::<DropEvent>() as u64 + 8;
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let watermark = u64::from(WAKE_BYTES.load());
+    // Wider than one record: several CPUs may step over the mark together.
+    let crossing = waiting >= watermark && waiting < watermark + 4 * record;
+    let Some(last) = LAST_WAKE.get_ptr_mut(0) else { return u64::from(BPF_RB_FORCE_WAKEUP) };
+    // SAFETY: the lookup returned this CPU's value; a nested run could at most cost or save one wakeup.
+    let stale = now.wrapping_sub(unsafe { *last }) >= WAKE_INTERVAL_NS;
+    if !stale && !crossing {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
+    // SAFETY: as above.
+    unsafe {
+        *last = now;
+    }
+    u64::from(BPF_RB_FORCE_WAKEUP)
+}

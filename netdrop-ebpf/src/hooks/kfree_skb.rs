@@ -1,0 +1,129 @@
+//! `skb:kfree_skb`: an skb was freed without being delivered (net/core/skbuff.c).
+//!
+//! | kernel | arguments |
+//! |---|---|
+//! | before 5.17 | skb, location |
+//! | 5.17 | skb, location, reason |
+//! | 6.11 | skb, location, reason, rx_sk |
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{EbpfContext, Global};
+use aya_log_ebpf::debug;
+use netdrop_common::{
+    cell,
+    facts::{Facts, GATHER_TABLE, Gather},
+    key::{DropKey, ProbePoint, REASON_ABSENT},
+};
+
+use crate::{
+    count,
+    emit::{self, Drop},
+    filter::{self, Verdict},
+    headers, skb,
+    skb::{Skb, Socket},
+};
+
+/// Fact groups by core reason, from the catalogue's rules.
+#[unsafe(no_mangle)]
+static GATHER: Global<[u8; GATHER_TABLE]> = Global::new([Gather::ALL.0; GATHER_TABLE]);
+
+/// The fact groups that rules for this reason need. Reasons beyond the table, those of subsystems and
+/// an absent one need all.
+#[inline(always)]
+fn gather(reason: u32) -> Gather {
+    if reason as usize >= GATHER_TABLE {
+        return Gather::ALL;
+    }
+    // SAFETY: `Global` is a transparent wrapper of the table and the index was checked. Volatile,
+    // because the loader overwrites the table.
+    Gather(unsafe { read_volatile((&raw const GATHER).cast::<u8>().add(reason as usize & 0xff)) })
+}
+
+/// Counts one drop and streams its event.
+#[inline(always)]
+pub(crate) fn kfree_skb<C: EbpfContext>(
+    ctx: &C,
+    skb: *const u8,
+    location: u64,
+    reason: u32,
+    receiver: *const u8,
+) {
+    let Some(skb) = Skb::new(skb) else { return };
+    let receiver = Socket::new(receiver);
+    if filter::reason(reason) == Verdict::Filtered || filter::location(location) == Verdict::Filtered {
+        count::cell(cell::FILTERED);
+        return;
+    }
+    let place = skb::place(skb, receiver);
+    let mut verdict = filter::place(&place);
+    if verdict == Verdict::Filtered {
+        count::cell(cell::FILTERED);
+        return;
+    }
+    let gather = gather(reason);
+    let buffer = skb::buffer(skb);
+    let wants_packet = filter::needs_packet() || emit::wanted() || gather.contains(Gather::PACKET);
+    let headers = if wants_packet { headers::parse(&buffer) } else { headers::UNREAD };
+    if filter::needs_packet() {
+        verdict = verdict.and(filter::packet(&buffer, &headers));
+    }
+    match verdict {
+        Verdict::Match => {}
+        Verdict::Filtered => return count::cell(cell::FILTERED),
+        Verdict::Undecidable => return count::cell(cell::UNDECIDABLE),
+    }
+
+    let packet_type = skb::packet_type(skb);
+    let mut facts = Facts::default();
+    if gather.contains(Gather::PACKET) {
+        facts = headers::packet_facts(&headers.tuple, packet_type);
+    }
+    if gather.contains(Gather::SOCKET) {
+        if let Some(socket) = receiver {
+            facts = facts.with_socket_state(skb::socket_state(socket));
+        }
+    }
+    let wants_route = emit::wanted() || gather.contains(Gather::ROUTE);
+    let route = if wants_route { skb::route(skb, place.netns.inode) } else { None };
+    if gather.contains(Gather::ROUTE) {
+        if let Some(route) = route {
+            facts = facts.with_route_error(route.error);
+        }
+    }
+    if gather.contains(Gather::QDISC) {
+        if let Some(device) = place.device {
+            facts = skb::qdisc_facts(skb, device, facts);
+        }
+    }
+    let key = DropKey {
+        netns_cookie: place.netns.cookie,
+        location,
+        facts: facts.0,
+        netns_inode: place.netns.inode,
+        reason,
+        probe: ProbePoint::KfreeSkb as u32,
+        pad: 0,
+    };
+    let segments = skb::segments(skb, buffer);
+    let counted = count::matched(&key, segments);
+    if counted.overflowed() {
+        debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
+    }
+    if emit::wanted() {
+        let drop = Drop {
+            skb,
+            receiver,
+            place: &place,
+            buffer: &buffer,
+            headers: &headers,
+            route,
+            segments,
+            packet_type,
+        };
+        emit::emit(&key, &drop, counted);
+    }
+}
+
+/// `reason` of a tracepoint that has none.
+pub(crate) const NO_REASON: u32 = REASON_ABSENT;

@@ -1,0 +1,3 @@
+//! One file per probe point.
+
+pub(crate) mod kfree_skb;

@@ -1,0 +1,153 @@
+//! Every read of kernel memory: where a member is (rodata, from the running kernel's BTF) and how it is read.
+//!
+//! Two kinds of pointers exist. A [`Typed`] one comes from a program argument or from another typed
+//! load: the verifier knows its struct, checks the offset against the member, and the load costs one
+//! instruction. A fault in it reads 0. A [`Raw`] one is a plain number to the verifier and is read by
+//! `bpf_probe_read_kernel`.
+
+use core::{marker::PhantomData, ptr::read_volatile};
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel, generated},
+};
+use netdrop_common::fields::ABSENT;
+
+/// The offset of one struct member, a constant to the verifier.
+pub(crate) type Field = Global<u16>;
+
+macro_rules! globals {
+    ($($name:ident: $ty:literal $path:literal, $need:ident;)*) => {
+        $(
+            #[doc = concat!("`", $ty, ".", $path, "`")]
+            #[unsafe(no_mangle)]
+            pub(crate) static $name: Field = Field::new(ABSENT);
+        )*
+    };
+}
+
+netdrop_common::kernel_fields!(globals);
+
+/// First byte of the `sk_buff.pkt_type` bit field.
+#[unsafe(no_mangle)]
+pub(crate) static SKB_PKT_TYPE_BYTE: Field = Field::new(ABSENT);
+/// Its shift in that byte.
+#[unsafe(no_mangle)]
+pub(crate) static SKB_PKT_TYPE_SHIFT: Global<u8> = Global::new(0);
+
+/// A pointer whose struct the verifier knows. `T` names the struct, it is never dereferenced as `T`.
+pub(crate) struct Typed<T>(*const u8, PhantomData<T>);
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Typed<T> {}
+
+impl<T> Typed<T> {
+    /// A program argument, or nothing when it is null: the verifier wants the check before any load.
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const u8) -> Option<Self> {
+        if pointer.is_null() { None } else { Some(Self(pointer, PhantomData)) }
+    }
+
+    /// Loads a member; `V` must be as wide as the member.
+    #[inline(always)]
+    pub(crate) fn load<V: Copy>(self, field: &Field) -> V {
+        // SAFETY: the verifier checks that this offset is a member of the struct and as wide as `V`, and
+        // the kernel turns a fault into 0. Volatile, so that the load keeps that width.
+        unsafe { read_volatile(self.0.add(usize::from(field.load())).cast::<V>()) }
+    }
+
+    /// Loads `N` words of an array member.
+    #[inline(always)]
+    pub(crate) fn words<const N: usize>(self, field: &Field) -> [u64; N] {
+        let mut words = [0; N];
+        let mut index = 0;
+        while index < N {
+            // SAFETY: as in `load`; the verifier checks each word against the array's bounds.
+            words[index] = unsafe {
+                read_volatile(self.0.add(usize::from(field.load()) + 8 * index).cast::<u64>())
+            };
+            index += 1;
+        }
+        words
+    }
+
+    /// Loads a pointer member.
+    #[inline(always)]
+    pub(crate) fn follow<U>(self, field: &Field) -> Option<Typed<U>> {
+        Typed::new(self.load::<*const u8>(field))
+    }
+
+    /// Address of a member.
+    #[inline(always)]
+    pub(crate) fn at(self, field: &Field) -> Raw {
+        Raw(self.0 as u64).offset(u64::from(field.load()))
+    }
+
+    /// The address as a number.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// A kernel address that is a plain number to the verifier.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw(pub(crate) u64);
+
+impl Raw {
+    /// The address `bytes` further on.
+    #[inline(always)]
+    pub(crate) fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
+    /// Reads a value at this address.
+    #[inline(always)]
+    pub(crate) fn read<V: Copy>(self) -> Option<V> {
+        if self.0 == 0 {
+            return None;
+        }
+        // SAFETY: the helper checks the address and reports a fault; every `V` read here is an integer or
+        // an array of integers, for which any bytes are valid.
+        unsafe { bpf_probe_read_kernel(self.0 as *const V) }.ok()
+    }
+
+    /// Reads a member at this struct's address.
+    #[inline(always)]
+    pub(crate) fn load<V: Copy>(self, field: &Field) -> Option<V> {
+        self.offset(u64::from(field.load())).read()
+    }
+
+    /// Reads a pointer member; null is nothing.
+    #[inline(always)]
+    pub(crate) fn follow(self, field: &Field) -> Option<Self> {
+        match self.load::<u64>(field) {
+            Some(0) | None => None,
+            Some(address) => Some(Self(address)),
+        }
+    }
+
+    /// Copies `len` bytes, at most `MAX`, to `to`. On a fault the bytes are zeroed and 0 is returned.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `MAX` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn copy<const MAX: u32>(self, to: *mut u8, len: u32) -> u32 {
+        // The verifier must see the bound on the very register that the helper gets.
+        let len = core::hint::black_box(len);
+        if len == 0 || len > MAX {
+            return 0;
+        }
+        // SAFETY: `to` takes `MAX` bytes by contract and `len` is at most that; the helper checks the source.
+        let status = unsafe {
+            generated::bpf_probe_read_kernel(to.cast(), len, self.0 as *const core::ffi::c_void)
+        };
+        if status == 0 { len } else { 0 }
+    }
+}

@@ -1,0 +1,290 @@
+//! What an skb says of its place: device, network namespace, sockets, route, qdisc.
+
+use netdrop_common::{
+    event::IFNAME_LEN,
+    facts::{Facts, QdiscKind},
+};
+
+use crate::offsets::{
+    DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM, NET_LOOPBACK,
+    QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE, SKB_DATA,
+    SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER, SKB_PKT_TYPE_BYTE,
+    SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL, SOCK_NET, SOCK_RCVBUF,
+    SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
+};
+
+/// `struct sk_buff`.
+pub(crate) enum SkBuff {}
+/// `struct net_device`.
+pub(crate) enum NetDevice {}
+/// `struct net`.
+pub(crate) enum Net {}
+/// `struct sock`.
+pub(crate) enum Sock {}
+
+/// The freed skb.
+pub(crate) type Skb = Typed<SkBuff>;
+/// A network device.
+pub(crate) type Device = Typed<NetDevice>;
+/// A socket.
+pub(crate) type Socket = Typed<Sock>;
+
+/// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV` (include/net/tcp_states.h): such a socket is a mini socket,
+/// only its `sock_common` exists.
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_NEW_SYN_RECV: u8 = 12;
+
+/// Namespace inodes: the fixed ones end below `0xF000_0000`, the dynamic ones count up from there
+/// (PROC_DYNAMIC_FIRST, fs/proc/generic.c).
+const INODE_FIRST: u32 = 0xEFFF_FFF0;
+const INODE_LAST: u32 = 0xF0FF_FFFF;
+
+/// A network namespace by identity.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct NetnsId {
+    /// `net->net_cookie`.
+    pub(crate) cookie: u64,
+    /// `net->ns.inum`; 0 when the namespace is not known.
+    pub(crate) inode: u32,
+}
+
+impl NetnsId {
+    #[inline(always)]
+    fn of_typed(net: Typed<Net>) -> Self {
+        Self { cookie: cookie_typed(net), inode: net.load(&NET_INUM) }
+    }
+
+    /// Reads a namespace whose address may be anything.
+    #[inline(always)]
+    fn of_raw(net: Raw) -> Option<Self> {
+        let inode: u32 = net.load(&NET_INUM)?;
+        let cookie = if NET_COOKIE.load() == netdrop_common::fields::ABSENT {
+            0
+        } else {
+            net.load(&NET_COOKIE)?
+        };
+        // A live namespace owns a loopback device that points back at it: garbage does not.
+        let owner = net.follow(&NET_LOOPBACK)?.follow(&DEV_NET)?;
+        (plausible(inode) && owner.0 == net.0).then_some(Self { cookie, inode })
+    }
+}
+
+#[inline(always)]
+fn plausible(inode: u32) -> bool {
+    inode >= INODE_FIRST && inode <= INODE_LAST
+}
+
+#[inline(always)]
+fn cookie_typed(net: Typed<Net>) -> u64 {
+    if NET_COOKIE.load() == netdrop_common::fields::ABSENT { 0 } else { net.load(&NET_COOKIE) }
+}
+
+/// Where a drop happened.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The namespace, inode 0 when unknown.
+    pub(crate) netns: NetnsId,
+    /// `skb->dev`, when it is a device.
+    pub(crate) device: Option<Device>,
+}
+
+/// `skb->dev`, unless the field holds something else: UDP keeps `dev_scratch` and the TCP queues an
+/// `rb_node` in the same union.
+#[inline(always)]
+fn device(skb: Skb) -> Option<(Device, NetnsId)> {
+    let device: Device = skb.follow(&SKB_DEV)?;
+    let net: Typed<Net> = device.follow(&DEV_NET)?;
+    let id = NetnsId::of_typed(net);
+    let loopback: Device = net.follow(&NET_LOOPBACK)?;
+    let owner: Typed<Net> = loopback.follow(&DEV_NET)?;
+    (plausible(id.inode) && owner.address() == net.address()).then_some((device, id))
+}
+
+/// Finds the namespace that dropped the skb: its device's, else the receiving socket's, else its
+/// route's, else its sender's. The sender comes last because a veth hands over skbs that still belong
+/// to a socket of the namespace they came from.
+#[inline(always)]
+pub(crate) fn place(skb: Skb, receiver: Option<Socket>) -> Place {
+    if let Some((device, netns)) = device(skb) {
+        return Place { netns, device: Some(device) };
+    }
+    let netns = if let Some(net) = receiver.and_then(|socket| socket.follow::<Net>(&SOCK_NET)) {
+        NetnsId::of_typed(net)
+    } else if let Some(id) = route_netns(skb) {
+        id
+    } else if let Some(net) = sender(skb).and_then(|socket| socket.follow::<Net>(&SOCK_NET)) {
+        NetnsId::of_typed(net)
+    } else {
+        NetnsId::default()
+    };
+    if plausible(netns.inode) {
+        Place { netns, device: None }
+    } else {
+        Place { netns: NetnsId::default(), device: None }
+    }
+}
+
+/// `skb->sk`: the sending socket.
+#[inline(always)]
+pub(crate) fn sender(skb: Skb) -> Option<Socket> {
+    skb.follow(&SKB_SK)
+}
+
+/// `skb_dst()`. The field shares a union with other lists, so what it points at needs proof.
+#[inline(always)]
+fn route_address(skb: Skb) -> Option<Raw> {
+    /// SKB_DST_NOREF and the bit above it.
+    const FLAGS: u64 = 3;
+    let address = skb.load::<u64>(&SKB_REFDST) & !FLAGS;
+    (address != 0).then_some(Raw(address))
+}
+
+#[inline(always)]
+fn route_netns(skb: Skb) -> Option<NetnsId> {
+    NetnsId::of_raw(route_address(skb)?.follow(&DST_DEV)?.follow(&DEV_NET)?)
+}
+
+/// The skb's route.
+#[derive(Clone, Copy)]
+pub(crate) struct Route {
+    /// `-dst->error`.
+    pub(crate) error: u8,
+    /// `dst->input`.
+    pub(crate) input: u64,
+}
+
+/// The skb's route, if it is one of the namespace `inode`.
+#[inline(always)]
+pub(crate) fn route(skb: Skb, inode: u32) -> Option<Route> {
+    let dst = route_address(skb)?;
+    let owner: u32 = dst.follow(&DST_DEV)?.follow(&DEV_NET)?.load(&NET_INUM)?;
+    if inode == 0 || owner != inode {
+        return None;
+    }
+    let error: i16 = dst.load(&DST_ERROR)?;
+    Some(Route { error: error.unsigned_abs() as u8, input: dst.load(&DST_INPUT)? })
+}
+
+/// `sk->__sk_common.skc_state`.
+#[inline(always)]
+pub(crate) fn socket_state(socket: Socket) -> u8 {
+    socket.load(&SOCK_STATE)
+}
+
+/// Receive memory in use and its limit, in bytes, of a full socket.
+#[inline(always)]
+pub(crate) fn socket_memory(socket: Socket) -> Option<(u32, u32)> {
+    let state = socket_state(socket);
+    if state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV {
+        return None;
+    }
+    Some((socket.load(&SOCK_RMEM), socket.load(&SOCK_RCVBUF)))
+}
+
+/// `dev->ifindex`.
+#[inline(always)]
+pub(crate) fn ifindex(device: Device) -> u32 {
+    device.load(&DEV_IFINDEX)
+}
+
+/// `dev->name`, as the words it is made of.
+#[inline(always)]
+pub(crate) fn ifname(device: Device) -> [u64; IFNAME_LEN / 8] {
+    device.words(&DEV_NAME)
+}
+
+/// `skb->skb_iif`.
+#[inline(always)]
+pub(crate) fn iif(skb: Skb) -> u32 {
+    skb.load(&SKB_IIF)
+}
+
+/// `skb->pkt_type`.
+#[inline(always)]
+pub(crate) fn packet_type(skb: Skb) -> u8 {
+    (skb.load::<u8>(&SKB_PKT_TYPE_BYTE) >> (SKB_PKT_TYPE_SHIFT.load() & 7)) & 7
+}
+
+/// Adds the qdisc facts of the device's queue that the skb was sent to.
+#[inline(always)]
+pub(crate) fn qdisc_facts(skb: Skb, device: Device, facts: Facts) -> Facts {
+    let Some(qdisc) = qdisc(skb, device) else { return facts };
+    let kind = qdisc.follow(&QDISC_OPS).and_then(|ops| ops.load::<[u8; 8]>(&QDISC_OPS_ID));
+    let kind = match kind {
+        Some([b'n', b'o', b'o', b'p', 0, ..]) => QdiscKind::Noop,
+        Some([b'n', b'o', b'q', b'u', b'e', b'u', b'e', 0]) => QdiscKind::Noqueue,
+        Some([b'n', b'e', b't', b'e', b'm', 0, ..]) => QdiscKind::Netem,
+        Some(_) => QdiscKind::Other,
+        None => QdiscKind::Unknown,
+    };
+    let limit = qdisc.load::<u32>(&QDISC_LIMIT).unwrap_or(0);
+    let queued = qdisc.load::<u32>(&QDISC_QLEN).unwrap_or(0);
+    facts.with_qdisc_kind(kind).with_qdisc_at_limit(limit != 0 && queued >= limit)
+}
+
+/// `dev->_tx[skb->queue_mapping].qdisc` (net/core/dev.c, __dev_queue_xmit).
+#[inline(always)]
+fn qdisc(skb: Skb, device: Device) -> Option<Raw> {
+    let queues = device.at(&DEV_TX).read::<u64>()?;
+    let queue = u64::from(skb.load::<u16>(&SKB_QUEUE_MAPPING));
+    Raw(queues).offset(queue * u64::from(TXQ_SIZE.load())).follow(&TXQ_QDISC)
+}
+
+/// Where an skb's bytes are: offsets count from `head`.
+#[derive(Clone, Copy)]
+pub(crate) struct Buffer {
+    /// `skb->head`.
+    pub(crate) head: Raw,
+    /// End of the linear part.
+    pub(crate) tail: u32,
+    /// Start of what the current layer sees.
+    pub(crate) data: u32,
+    /// `skb->mac_header`, 0xffff when unset.
+    pub(crate) mac: u16,
+    /// `skb->network_header`, 0 when unset.
+    pub(crate) network: u16,
+    /// `skb->protocol` in host order.
+    pub(crate) protocol: u16,
+    /// `skb->len`, from `data` on, fragments included.
+    pub(crate) len: u32,
+}
+
+/// `skb->mac_header` when no layer has set it.
+pub(crate) const MAC_UNSET: u16 = u16::MAX;
+
+/// Reads the buffer's layout.
+#[inline(always)]
+pub(crate) fn buffer(skb: Skb) -> Buffer {
+    let head: u64 = skb.load(&SKB_HEAD);
+    let data: u64 = skb.load(&SKB_DATA);
+    Buffer {
+        head: Raw(head),
+        tail: skb.load(&SKB_TAIL),
+        data: data.wrapping_sub(head) as u32,
+        mac: skb.load(&SKB_MAC_HEADER),
+        network: skb.load(&SKB_NETWORK_HEADER),
+        protocol: u16::from_be(skb.load(&SKB_PROTOCOL)),
+        len: skb.load(&SKB_LEN),
+    }
+}
+
+/// Packets in the skb: `gso_segs` of `skb_shared_info`, which lies at the buffer's end. Devices that
+/// leave it 0 (virtio, tun) are counted by `gso_size`.
+#[inline(always)]
+pub(crate) fn segments(skb: Skb, buffer: Buffer) -> u16 {
+    /// IPv4 and TCP headers without options.
+    const HEADERS: u32 = 40;
+    let shared = buffer.head.offset(u64::from(skb.load::<u32>(&SKB_END)));
+    let size = shared.load::<u16>(&SHARED_GSO_SIZE).unwrap_or(0);
+    if size == 0 {
+        return 1;
+    }
+    match shared.load::<u16>(&SHARED_GSO_SEGS) {
+        Some(segments) if segments != 0 => segments,
+        _ => {
+            let size = u32::from(size);
+            let segments = buffer.len.saturating_sub(HEADERS).wrapping_add(size - 1) / size;
+            if segments == 0 { 1 } else { segments as u16 }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the kernel shows of a loaded program under `/proc/self/fdinfo`.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+/// `recursion_misses`: runs that the kernel skipped because the program was already running on that CPU
+/// (since 5.12; nothing before, where programs nest instead). Source: bpf_prog_show_fdinfo,
+/// kernel/bpf/syscall.c.
+pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    Ok(parse(&text))
+}
+
+fn parse(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_field() {
+        let text = "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t4711\nverified_insns:\t9\n";
+        assert_eq!(parse(text), Some(4711));
+        assert_eq!(parse("pos:\t0\n"), None);
+    }
+}

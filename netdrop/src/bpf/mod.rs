@@ -1,0 +1,21 @@
+//! The kernel side, loaded: the only room that knows aya.
+//!
+//! [`Tracer::start`] loads and attaches, [`Tracer::next_events`] yields records, [`Tracer::detach`] stops the
+//! hooks, and the counters are read last: detach, drain, count is the order in which nothing moves behind
+//! the reader's back.
+
+mod counters;
+mod fdinfo;
+mod globals;
+mod log;
+mod pod;
+mod probe;
+mod ring;
+mod tracer;
+
+pub use counters::{Cells, Counters};
+pub use globals::{MIN_BUFFER_BYTES, Settings};
+pub use log::LogLevel;
+pub use probe::{ProbeReport, Rung};
+pub use ring::RING_QUIET;
+pub use tracer::{LoadError, Tracer};

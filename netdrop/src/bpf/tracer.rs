@@ -1,0 +1,259 @@
+//! Loading, attaching and stopping the kernel side.
+
+use std::{error::Error, io, os::fd::AsFd as _};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Map, MapError, RingBuf},
+    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
+};
+use aya_log::EbpfLogger;
+use netdrop_common::{event::DropEvent, key::ProbePoint};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{
+    counters::{CounterMaps, Counters},
+    fdinfo,
+    globals::{Globals, Settings},
+    log::{self, LogLevel, Stderr},
+    probe::{ProbeReport, Rung},
+    ring::EventRing,
+};
+use crate::kernel::Kernel;
+
+/// The kernel side, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdrop.bpf.o"));
+
+/// Why the kernel side does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The system refuses eBPF to this process.
+    #[error("the kernel refuses to {action}: {source}")]
+    Refused {
+        /// What was tried.
+        action: String,
+        /// EPERM or EACCES, as the system said it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The kernel could not take the programs.
+    #[error("cannot {action}: {source}")]
+    Unsupported {
+        /// What was tried.
+        action: String,
+        /// What the kernel said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A map is missing or unreadable.
+    #[error("cannot read the kernel side's map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the system said.
+        source: MapError,
+    },
+    /// The debug channel could not be opened.
+    #[error("cannot open the kernel side's debug channel: {source}")]
+    Log {
+        /// What the system said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The event ring cannot be watched or the program's figures cannot be read.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LoadError {
+    fn of(action: &str, error: impl Error + Send + Sync + 'static) -> Self {
+        let action = action.to_owned();
+        let refused = is_refusal(&error);
+        let source = Box::new(error);
+        if refused { Self::Refused { action, source } } else { Self::Unsupported { action, source } }
+    }
+}
+
+/// Whether somewhere in the chain of sources the system says EPERM or EACCES.
+fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            if io.kind() == io::ErrorKind::PermissionDenied {
+                return true;
+            }
+        }
+        link = error.source();
+    }
+    false
+}
+
+/// Takes a map out of the loaded object as its type.
+pub(super) fn take_map<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, MapError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
+}
+
+/// A running kernel side. Dropping it detaches everything.
+pub struct Tracer {
+    ebpf: Ebpf,
+    program: &'static str,
+    link: Option<BtfTracePointLinkId>,
+    ring: EventRing,
+    counters: CounterMaps,
+    logger: Option<EbpfLogger<Stderr>>,
+    report: ProbeReport,
+}
+
+impl Tracer {
+    /// Loads the kernel side with these settings and attaches it. Needs a running tokio reactor.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Refused`] without the privileges, [`LoadError::Unsupported`] where the kernel cannot do it.
+    ///
+    /// # Minimum kernel version
+    ///
+    /// 5.8, for the ring buffer.
+    pub fn start(settings: &Settings, level: LogLevel, kernel: &Kernel) -> Result<Self, LoadError> {
+        // Before 5.11 maps count against RLIMIT_MEMLOCK; without CAP_SYS_RESOURCE it stays as it is.
+        let _not_needed_on_new_kernels =
+            setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+
+        let globals = Globals::new(settings, &kernel.layout);
+        let level_value = level as u8;
+        let mut loader = EbpfLoader::new();
+        // The loader has parsed the types for itself; we need them too, and one copy at a time is enough.
+        loader.btf(None);
+        let btf = Btf::from_sys_fs().map_err(|error| LoadError::of("read the kernel's types", error))?;
+        globals.apply(&mut loader);
+        let mut ebpf = loader
+            .btf(Some(&btf))
+            .override_global(aya_log::LEVEL, &level_value, true)
+            .map_max_entries("EVENTS", settings.buffer_bytes)
+            .map_max_entries("DROPS", max_keys())
+            .load(OBJECT)
+            .map_err(|error| LoadError::of("create netdrop's maps", error))?;
+        drop(loader);
+        let logger = (level > LogLevel::Off).then(|| log::open(&mut ebpf)).transpose()?;
+        let counters = CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
+        let ring = take_map::<RingBuf<_>>(&mut ebpf, "EVENTS")
+            .map_err(|source| LoadError::Map { map: "EVENTS", source })?;
+        let ring = EventRing::new(ring)
+            .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
+
+        let name = kernel.kfree_skb.program();
+        let program = btf_tracepoint(&mut ebpf, name)
+            .map_err(|error| LoadError::of("find the program for skb:kfree_skb", error))?;
+        program
+            .load("kfree_skb", &btf)
+            .map_err(|error| LoadError::of("load the program for skb:kfree_skb", error))?;
+        let instructions = program.info().ok().and_then(|info| info.size_translated()).map(|bytes| bytes / 8);
+        let link =
+            program.attach().map_err(|error| LoadError::of("attach to skb:kfree_skb", error))?;
+        let report = ProbeReport {
+            point: ProbePoint::KfreeSkb,
+            name: "skb:kfree_skb",
+            rung: Rung::TpBtf,
+            program: name,
+            instructions,
+        };
+        Ok(Self { ebpf, program: name, link: Some(link), ring, counters, logger, report })
+    }
+
+    /// How the probe points are observed.
+    #[must_use]
+    pub fn report(&self) -> &ProbeReport {
+        &self.report
+    }
+
+    /// Waits until there may be records.
+    ///
+    /// # Errors
+    ///
+    /// When the ring cannot be watched any more.
+    pub async fn wait(&mut self) -> Result<(), LoadError> {
+        self.ring.wait().await.map_err(|source| LoadError::Io { action: "watch the event ring", source })
+    }
+
+    /// Hands up to `limit` records to `take`; returns how many there were.
+    pub fn drain(&mut self, limit: usize, take: impl FnMut(&[u8])) -> usize {
+        self.ring.drain(limit, take)
+    }
+
+    /// Writes what the debug channel holds.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Whether the debug channel is open.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        self.logger.is_some()
+    }
+
+    /// Detaches the hooks: from here on nothing is counted and no record is added.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn detach(&mut self) -> Result<(), LoadError> {
+        if let Some(link) = self.link.take() {
+            btf_tracepoint(&mut self.ebpf, self.program)
+                .and_then(|program| program.detach(link))
+                .map_err(|error| LoadError::of("detach from skb:kfree_skb", error))?;
+        }
+        Ok(())
+    }
+
+    /// Reads all counters; exact once detached.
+    ///
+    /// # Errors
+    ///
+    /// When a map or the program's figures cannot be read.
+    pub fn counters(&self) -> Result<Counters, LoadError> {
+        let (drops, cells) =
+            self.counters.read().map_err(|source| LoadError::Map { map: "DROPS", source })?;
+        Ok(Counters { drops, cells, missed: self.missed()? })
+    }
+
+    /// Events lost so far.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn lost(&self) -> Result<u64, LoadError> {
+        self.counters.lost().map_err(|source| LoadError::Map { map: "CELLS", source })
+    }
+
+    /// Runs the kernel skipped so far, see `recursion_misses`.
+    fn missed(&self) -> Result<u64, LoadError> {
+        let Some(Program::BtfTracePoint(program)) = self.ebpf.program(self.program) else { return Ok(0) };
+        let fd = program.fd().map_err(|error| LoadError::of("find the program's descriptor", error))?;
+        let misses = fdinfo::recursion_misses(fd.as_fd())
+            .map_err(|source| LoadError::Io { action: "read the program's figures", source })?;
+        Ok(misses.unwrap_or(0))
+    }
+
+    /// Bytes of one record.
+    pub const RECORD_BYTES: usize = size_of::<DropEvent>();
+}
+
+fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// Keys of the counter map: each takes memory on every possible CPU, so a large machine gets fewer.
+fn max_keys() -> u32 {
+    use netdrop_common::key::MAX_KEYS;
+    /// CPUs up to which the full number is allocated.
+    const CPUS: u32 = 64;
+    let cpus = aya::util::nr_cpus().map_or(CPUS, |cpus| u32::try_from(cpus).unwrap_or(CPUS)).max(1);
+    if cpus <= CPUS { MAX_KEYS } else { (MAX_KEYS * CPUS / cpus).max(512) }
+}

@@ -1,0 +1,180 @@
+//! One drop as sinks see it: a record with its cause, its names and its packet.
+
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use netdrop_common::event::{
+    DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, HAVE_SOCKET_MEMORY,
+};
+use serde::Serialize;
+
+use crate::{
+    attribute::{Attribution, NetnsId},
+    judge::Judged,
+    packet::Packet,
+};
+
+/// Which way the packet was going, seen from the namespace that dropped it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Arriving: for this namespace, or not routed yet.
+    In,
+    /// Sent by this namespace.
+    Out,
+    /// Passing through.
+    Forward,
+}
+
+impl Direction {
+    /// As JSON and text spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Forward => "forward",
+        }
+    }
+
+    /// Concludes it from where the skb came from and where its route leads (`input` is the function
+    /// behind `dst->input`).
+    #[must_use]
+    pub fn of(event: &DropEvent, input: Option<&str>, location: Option<&str>) -> Option<Self> {
+        /// Functions that drop before the stack has noted the arriving interface.
+        const BEFORE_ARRIVAL: &[&str] = &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic"];
+        let routed = event.have & HAVE_ROUTE != 0;
+        if routed && matches!(input, Some("ip_forward" | "ip6_forward" | "ip_mr_input" | "ip6_mr_input")) && event.iif != 0 {
+            return Some(Self::Forward);
+        }
+        if event.have & HAVE_SOCKET != 0 || event.iif != 0 {
+            return Some(Self::In);
+        }
+        if location.is_some_and(|symbol| BEFORE_ARRIVAL.contains(&symbol)) {
+            return Some(Self::In);
+        }
+        (routed || event.have & HAVE_SENDER != 0).then_some(Self::Out)
+    }
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// `ifindex`, in the namespace of the drop.
+    pub index: u32,
+    /// Name; nothing where only the index is known.
+    pub name: Option<String>,
+}
+
+/// Receive memory of the socket the packet was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketMemory {
+    /// Bytes in use (`sk_rmem_alloc`).
+    pub used: u32,
+    /// Limit (`sk_rcvbuf`).
+    pub limit: u32,
+    /// The setting that bounds the limit.
+    pub sysctl: Option<&'static str>,
+}
+
+/// One drop.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When, by the wall clock.
+    pub time: Timestamp,
+    /// Cause, reason and location.
+    pub judged: Rc<Judged>,
+    /// Headers.
+    pub packet: Packet,
+    /// Which way.
+    pub direction: Option<Direction>,
+    /// Where; nothing when the kernel side could not tell.
+    pub netns: Option<NetnsId>,
+    /// Names of the place.
+    pub attribution: Attribution,
+    /// Device.
+    pub interface: Option<Interface>,
+    /// Memory of the receiving socket.
+    pub socket: Option<SocketMemory>,
+}
+
+impl Event {
+    /// Puts a record and what is known of it together.
+    #[must_use]
+    pub fn new(
+        record: &DropEvent,
+        time: Timestamp,
+        judged: Rc<Judged>,
+        attribution: Attribution,
+        input: Option<&str>,
+    ) -> Self {
+        let packet = Packet::from_event(record);
+        let direction = Direction::of(record, input, judged.location.symbol.as_deref());
+        let socket = (record.have & HAVE_SOCKET_MEMORY != 0).then(|| SocketMemory {
+            used: record.socket_used,
+            limit: record.socket_limit,
+            sysctl: match packet.proto.as_deref() {
+                Some("udp") => Some("net.core.rmem_max"),
+                Some("tcp") => Some("net.ipv4.tcp_rmem"),
+                _ => None,
+            },
+        });
+        Self { time, packet, direction, netns: netns(record), attribution, interface: interface(record), socket, judged }
+    }
+}
+
+/// The namespace of a record, if known.
+#[must_use]
+pub fn netns(record: &DropEvent) -> Option<NetnsId> {
+    let key = &record.key;
+    (key.netns_inode != 0).then_some(NetnsId { inode: key.netns_inode, cookie: key.netns_cookie })
+}
+
+/// The device, or at least the index of the one the packet came in by.
+fn interface(record: &DropEvent) -> Option<Interface> {
+    if record.have & HAVE_DEVICE != 0 {
+        let len = record.ifname.iter().position(|byte| *byte == 0).unwrap_or(record.ifname.len());
+        let name = String::from_utf8_lossy(&record.ifname[..len]).into_owned();
+        return Some(Interface { index: record.ifindex, name: Some(name) });
+    }
+    (record.iif != 0).then_some(Interface { index: record.iif, name: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(have: u16, iif: u32) -> DropEvent {
+        let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap();
+        (record.have, record.iif) = (have, iif);
+        record
+    }
+
+    #[test]
+    fn directions() {
+        let cases = [
+            (HAVE_ROUTE, 3, Some("ip_forward"), None, Some(Direction::Forward)),
+            (HAVE_ROUTE, 3, Some("ip_local_deliver"), None, Some(Direction::In)),
+            (HAVE_ROUTE, 3, Some("ip_error"), None, Some(Direction::In)),
+            (0, 3, None, None, Some(Direction::In)),
+            (HAVE_SOCKET, 0, None, None, Some(Direction::In)),
+            (HAVE_SENDER, 0, None, None, Some(Direction::Out)),
+            (HAVE_ROUTE, 0, Some("ip_forward"), None, Some(Direction::Out)),
+            (HAVE_SENDER, 0, None, Some("enqueue_to_backlog"), Some(Direction::In)),
+            (0, 0, None, None, None),
+        ];
+        for (have, iif, input, location, expected) in cases {
+            assert_eq!(Direction::of(&record(have, iif), input, location), expected, "{have} {iif} {input:?}");
+        }
+    }
+
+    #[test]
+    fn interfaces() {
+        let mut with_name = record(HAVE_DEVICE, 7);
+        with_name.ifname[..4].copy_from_slice(b"eth0");
+        with_name.ifindex = 2;
+        assert_eq!(interface(&with_name), Some(Interface { index: 2, name: Some("eth0".into()) }));
+        assert_eq!(interface(&record(0, 7)), Some(Interface { index: 7, name: None }));
+        assert_eq!(interface(&record(0, 0)), None);
+    }
+}

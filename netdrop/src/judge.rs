@@ -1,0 +1,141 @@
+//! Counter key → cause: the classify step, once per key.
+
+use std::{collections::HashMap, rc::Rc};
+
+use netdrop_common::{
+    facts::{Facts, GATHER_TABLE},
+    key::DropKey,
+};
+use serde::Serialize;
+
+use crate::{
+    cause::{Catalogue, Class, Confidence, Drop},
+    kernel::{Kernel, reasons::Reason},
+};
+
+/// The kernel function that dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// Function name without compiler suffixes; nothing without symbols.
+    pub symbol: Option<String>,
+    /// Bytes into the function.
+    pub offset: Option<u64>,
+    /// Module; nothing for the kernel image.
+    pub module: Option<String>,
+    /// The return address itself.
+    #[serde(serialize_with = "hexadecimal")]
+    pub address: u64,
+}
+
+fn hexadecimal<S: serde::Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{address:#x}"))
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(symbol) = &self.symbol else { return write!(f, "{:#x}", self.address) };
+        f.write_str(symbol)?;
+        match &self.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that follows from a counter key.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Cause id.
+    pub cause: String,
+    /// Its title.
+    pub title: String,
+    /// Class, after the rule's override.
+    pub class: Class,
+    /// Whether a hook saw the cause or rules concluded it.
+    pub confidence: Confidence,
+    /// What it was concluded from.
+    pub why: String,
+    /// The drop reason.
+    pub reason: Reason,
+    /// Where.
+    pub location: Location,
+}
+
+/// Judges keys, and remembers.
+pub struct Judge<'k> {
+    catalogue: &'k Catalogue,
+    kernel: &'k Kernel,
+    known: HashMap<DropKey, Rc<Judged>>,
+}
+
+impl<'k> Judge<'k> {
+    /// A judge for drops of this kernel.
+    #[must_use]
+    pub fn new(catalogue: &'k Catalogue, kernel: &'k Kernel) -> Self {
+        Self { catalogue, kernel, known: HashMap::new() }
+    }
+
+    /// What follows from a key. The namespace does not matter: keys that differ only in it share one verdict.
+    pub fn judge(&mut self, key: &DropKey) -> Rc<Judged> {
+        let place_free = DropKey { netns_cookie: 0, netns_inode: 0, ..*key };
+        if let Some(judged) = self.known.get(&place_free) {
+            return Rc::clone(judged);
+        }
+        let judged = Rc::new(self.classify(key));
+        self.known.insert(place_free, Rc::clone(&judged));
+        judged
+    }
+
+    fn classify(&self, key: &DropKey) -> Judged {
+        let reason = self.kernel.reasons.get(key.reason);
+        let location = self.locate(key.location);
+        let name = reason.qualified();
+        let verdict = self.catalogue.classify(&Drop {
+            reason: name.as_deref(),
+            symbol: location.symbol.as_deref(),
+            module: location.module.as_deref(),
+            facts: Facts(key.facts),
+        });
+        Judged {
+            cause: verdict.cause.id.clone(),
+            title: verdict.cause.title.clone(),
+            class: verdict.class,
+            confidence: verdict.confidence,
+            why: verdict.why,
+            reason,
+            location,
+        }
+    }
+
+    fn locate(&self, address: u64) -> Location {
+        // A return address: after a call that ends a function it is the first byte of the next one.
+        let call = address.saturating_sub(1);
+        match self.kernel.symbols.as_ref().ok().and_then(|symbols| symbols.resolve(call)) {
+            Some(symbol) => Location {
+                symbol: Some(symbol.name.to_owned()),
+                offset: Some(symbol.offset + 1),
+                module: symbol.module.map(str::to_owned),
+                address,
+            },
+            None => Location { symbol: None, offset: None, module: None, address },
+        }
+    }
+
+    /// Name of the kernel function at an address.
+    #[must_use]
+    pub fn function(&self, address: u64) -> Option<&'k str> {
+        let symbols = self.kernel.symbols.as_ref().ok()?;
+        symbols.resolve(address).map(|symbol| symbol.name)
+    }
+}
+
+/// The gather table: for each core reason, the fact groups that the catalogue's rules ask for.
+#[must_use]
+pub fn gather_table(catalogue: &Catalogue, kernel: &Kernel) -> [u8; GATHER_TABLE] {
+    let mut table = [0; GATHER_TABLE];
+    for (code, slot) in (0..).zip(table.iter_mut()) {
+        let name = kernel.reasons.get(code).qualified();
+        *slot = catalogue.gather(name.as_deref()).0;
+    }
+    table
+}

@@ -1,0 +1,123 @@
+//! Offsets of the kernel struct members that the kernel side reads, from the running kernel's types.
+
+use netdrop_common::fields::{ABSENT, PKT_TYPE_BYTE, PKT_TYPE_SHIFT};
+
+use super::btf::{BtfError, KernelBtf, Structure};
+
+/// One row of `netdrop_common::kernel_fields`.
+struct Row {
+    global: &'static str,
+    ty: &'static str,
+    member: &'static str,
+    required: bool,
+}
+
+macro_rules! need {
+    (required) => {
+        true
+    };
+    (optional) => {
+        false
+    };
+}
+
+macro_rules! rows {
+    ($($global:ident: $ty:literal $member:literal, $need:ident;)*) => {
+        const ROWS: &[Row] = &[$(Row {
+            global: stringify!($global),
+            ty: $ty,
+            member: $member,
+            required: need!($need),
+        }),*];
+    };
+}
+
+netdrop_common::kernel_fields!(rows);
+
+/// Values of the offset globals.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Global name and byte offset, or `ABSENT`.
+    pub offsets: Vec<(&'static str, u16)>,
+    /// Shift of `sk_buff.pkt_type` in its byte, under [`PKT_TYPE_SHIFT`].
+    pub packet_type_shift: u8,
+    /// Members this kernel lacks and netdrop can do without.
+    pub missing: Vec<String>,
+}
+
+impl Layout {
+    /// Name of the one global that is not an offset.
+    pub const PACKET_TYPE_SHIFT: &str = PKT_TYPE_SHIFT;
+
+    /// Resolves all rows.
+    ///
+    /// # Errors
+    ///
+    /// When a required member is missing.
+    pub fn resolve(btf: &KernelBtf) -> Result<Self, BtfError> {
+        let mut layout = Self { offsets: Vec::new(), packet_type_shift: 0, missing: Vec::new() };
+        // Rows of one struct stand together: each struct is looked up once.
+        for rows in ROWS.chunk_by(|a, b| a.ty == b.ty) {
+            let structure = btf.structure(rows[0].ty)?;
+            for row in rows {
+                layout.add(&structure, row)?;
+            }
+        }
+        let packet_type = btf.structure("sk_buff")?.member("pkt_type")?;
+        layout.offsets.push((PKT_TYPE_BYTE, offset(packet_type.byte())?));
+        layout.packet_type_shift = (packet_type.bit % 8) as u8;
+        Ok(layout)
+    }
+
+    fn add(&mut self, structure: &Structure<'_>, row: &Row) -> Result<(), BtfError> {
+        let value = if row.member.is_empty() {
+            offset(structure.size())?
+        } else {
+            match structure.member(row.member) {
+                Ok(member) => offset(member.byte())?,
+                Err(error) if row.required => return Err(error),
+                Err(error) => {
+                    self.missing.push(error.to_string());
+                    ABSENT
+                }
+            }
+        };
+        self.offsets.push((row.global, value));
+        Ok(())
+    }
+}
+
+fn offset(bytes: u32) -> Result<u16, BtfError> {
+    u16::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes != ABSENT)
+        .ok_or_else(|| BtfError::Ambiguous(format!("offset {bytes}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_one_struct_stand_together() {
+        let mut seen = Vec::new();
+        for rows in ROWS.chunk_by(|a, b| a.ty == b.ty) {
+            assert!(!seen.contains(&rows[0].ty), "{} stands in two places", rows[0].ty);
+            seen.push(rows[0].ty);
+        }
+    }
+
+    #[test]
+    fn resolves_on_this_kernel() {
+        let path = Path::new(KernelBtf::VMLINUX);
+        if !path.exists() {
+            println!("SKIP: this kernel has no {}", path.display());
+            return;
+        }
+        let layout = Layout::resolve(&KernelBtf::open(path).unwrap()).unwrap();
+        assert_eq!(layout.offsets.len(), ROWS.len() + 1);
+        assert!(layout.packet_type_shift < 8);
+    }
+}

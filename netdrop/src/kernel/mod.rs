@@ -1,0 +1,100 @@
+//! The running kernel: everything that depends on it is found out here, once, at start.
+
+pub mod btf;
+pub mod capabilities;
+pub mod layout;
+pub mod reasons;
+pub mod symbols;
+
+use std::path::Path;
+
+use btf::{BtfError, KernelBtf};
+use layout::Layout;
+use reasons::Reasons;
+use symbols::{Symbols, SymbolsError};
+
+/// What the running kernel offers, found out once at start.
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// Offsets of struct members.
+    pub layout: Layout,
+    /// Names of drop reasons.
+    pub reasons: Reasons,
+    /// Arguments of the `skb:kfree_skb` tracepoint.
+    pub kfree_skb: KfreeSkbArguments,
+    /// Kernel symbols, or why there are none.
+    pub symbols: Result<Symbols, SymbolsError>,
+}
+
+/// Arguments that `skb:kfree_skb` hands to programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KfreeSkbArguments {
+    /// skb and location: before 5.17.
+    Location,
+    /// And the reason: from 5.17.
+    Reason,
+    /// And the receiving socket: from 6.11.
+    Socket,
+}
+
+/// Why this kernel cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Its types are missing or not what netdrop knows.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The tracepoint's arguments are none of the known ones.
+    #[error("this kernel's skb:kfree_skb has arguments netdrop does not know: ({})", .0.join(", "))]
+    Arguments(Vec<String>),
+    /// There is no such tracepoint.
+    #[error("this kernel has no tracepoint skb:kfree_skb")]
+    NoTracepoint,
+}
+
+impl KfreeSkbArguments {
+    /// Reads them from the kernel's types.
+    ///
+    /// # Errors
+    ///
+    /// When the tracepoint is missing or its arguments are unknown.
+    pub fn detect(btf: &KernelBtf) -> Result<Self, KernelError> {
+        let arguments = btf.tracepoint_arguments("kfree_skb")?.ok_or(KernelError::NoTracepoint)?;
+        let types: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        match types[..] {
+            ["struct sk_buff *", "void *"] => Ok(Self::Location),
+            ["struct sk_buff *", "void *", "enum skb_drop_reason"] => Ok(Self::Reason),
+            // What a later kernel appends does not move these.
+            ["struct sk_buff *", "void *", "enum skb_drop_reason", "struct sock *", ..] => Ok(Self::Socket),
+            _ => Err(KernelError::Arguments(arguments)),
+        }
+    }
+
+    /// The kernel-side program for these arguments.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Location => "kfree_skb_2",
+            Self::Reason => "kfree_skb_3",
+            Self::Socket => "kfree_skb_4",
+        }
+    }
+}
+
+impl Kernel {
+    /// Finds out what the running kernel offers.
+    ///
+    /// # Errors
+    ///
+    /// When it lacks what netdrop cannot do without.
+    pub fn inspect() -> Result<Self, KernelError> {
+        let btf = KernelBtf::open(Path::new(KernelBtf::VMLINUX))?;
+        Ok(Self {
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            layout: Layout::resolve(&btf)?,
+            reasons: Reasons::read(&btf, Path::new("/sys/kernel/btf"))?,
+            kfree_skb: KfreeSkbArguments::detect(&btf)?,
+            symbols: Symbols::load(Path::new("/proc")),
+        })
+    }
+}

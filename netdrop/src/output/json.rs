@@ -1,0 +1,200 @@
+//! JSON, one object per line: the contract that scripts rely on. Unknown is `null`, never absent.
+
+use bytes::{BufMut as _, BytesMut};
+use serde::Serialize;
+
+use super::Sink;
+use crate::{
+    attribute::{Container, NetnsId},
+    event::{Direction, Event, Interface, SocketMemory},
+    judge::Location,
+    packet::Packet,
+    summary::Summary,
+};
+
+/// Version of the event schema: it only grows.
+pub const VERSION: u8 = 1;
+
+/// The JSON sink.
+#[derive(Debug, Default)]
+pub struct Json;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u8,
+    kind: &'static str,
+    time: String,
+    cause: Cause<'a>,
+    reason: Option<&'a str>,
+    reason_code: Option<u32>,
+    reason_subsystem: Option<&'a str>,
+    location: &'a Location,
+    packet: &'a Packet,
+    direction: Option<Direction>,
+    netns: Netns<'a>,
+    container: Option<&'a Container>,
+    interface: Option<&'a Interface>,
+    process: Option<()>,
+    source: Option<()>,
+    destination: Option<()>,
+    evidence: Evidence<'a>,
+    stack: Option<()>,
+}
+
+#[derive(Serialize)]
+struct Cause<'a> {
+    id: &'a str,
+    title: &'a str,
+    class: &'a str,
+    confidence: &'a str,
+    why: &'a str,
+}
+
+/// A namespace; all fields `null` when the kernel side could not tell.
+#[derive(Serialize)]
+pub(crate) struct Netns<'a> {
+    inode: Option<u32>,
+    cookie: Option<u64>,
+    name: Option<&'a str>,
+}
+
+impl<'a> Netns<'a> {
+    pub(crate) fn new(id: Option<NetnsId>, name: Option<&'a str>) -> Self {
+        Self { inode: id.map(|id| id.inode), cookie: id.map(|id| id.cookie).filter(|cookie| *cookie != 0), name }
+    }
+}
+
+#[derive(Serialize)]
+struct Evidence<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<&'a SocketMemory>,
+}
+
+#[derive(Serialize)]
+struct Loss {
+    v: u8,
+    kind: &'static str,
+    lost: u64,
+}
+
+#[derive(Serialize)]
+struct End<'a> {
+    v: u8,
+    kind: &'static str,
+    total: u64,
+    seen: u64,
+    shown: u64,
+    hidden: u64,
+    lost: u64,
+    counted_only: u64,
+    filtered: u64,
+    undecidable: u64,
+    missed: u64,
+    refusals: u64,
+    overflow: u64,
+    elapsed_s: f64,
+    causes: Vec<CauseCount<'a>>,
+    netns: Vec<NetnsCount<'a>>,
+}
+
+#[derive(Serialize)]
+struct CauseCount<'a> {
+    id: Option<&'a str>,
+    class: &'a str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct NetnsCount<'a> {
+    #[serde(flatten)]
+    netns: Netns<'a>,
+    container: Option<&'a Container>,
+    count: u64,
+}
+
+/// Appends a value and a newline.
+pub(crate) fn write_line(out: &mut BytesMut, value: &impl Serialize) {
+    // Writing to memory cannot fail, and every map key here is a string.
+    serde_json::to_writer(out.writer(), value).expect("plain data serialises");
+    out.put_u8(b'\n');
+}
+
+/// RFC 3339 with nanoseconds.
+pub(crate) fn rfc3339(time: jiff::Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+impl Sink for Json {
+    fn begin(&mut self, _out: &mut BytesMut) {}
+
+    fn event(&mut self, out: &mut BytesMut, event: &Event) {
+        let judged = &event.judged;
+        let line = Line {
+            v: VERSION,
+            kind: "drop",
+            time: rfc3339(event.time),
+            cause: Cause {
+                id: &judged.cause,
+                title: &judged.title,
+                class: judged.class.as_str(),
+                confidence: judged.confidence.as_str(),
+                why: &judged.why,
+            },
+            reason: judged.reason.name.as_deref(),
+            reason_code: judged.reason.code,
+            reason_subsystem: judged.reason.subsystem.as_deref(),
+            location: &judged.location,
+            packet: &event.packet,
+            direction: event.direction,
+            netns: Netns::new(event.netns, event.attribution.netns_name.as_deref()),
+            container: event.attribution.container.as_deref(),
+            interface: event.interface.as_ref(),
+            process: None,
+            source: None,
+            destination: None,
+            evidence: Evidence { socket: event.socket.as_ref() },
+            stack: None,
+        };
+        write_line(out, &line);
+    }
+
+    fn loss(&mut self, out: &mut BytesMut, lost: u64) -> bool {
+        write_line(out, &Loss { v: VERSION, kind: "loss", lost });
+        true
+    }
+
+    fn summary(&mut self, out: &mut BytesMut, summary: &Summary) {
+        let totals = &summary.totals;
+        let end = End {
+            v: VERSION,
+            kind: "summary",
+            total: totals.total,
+            seen: totals.seen,
+            shown: totals.shown,
+            hidden: totals.hidden,
+            lost: totals.lost,
+            counted_only: totals.counted_only,
+            filtered: totals.filtered,
+            undecidable: totals.undecidable,
+            missed: totals.missed,
+            refusals: 0,
+            overflow: totals.overflow,
+            elapsed_s: totals.elapsed.as_secs_f64(),
+            causes: summary
+                .by_cause()
+                .into_iter()
+                .map(|(id, class, count)| CauseCount { id, class: class.as_str(), count })
+                .collect(),
+            netns: summary
+                .by_netns()
+                .into_iter()
+                .map(|(id, attribution, count)| NetnsCount {
+                    netns: Netns::new(id, attribution.netns_name.as_deref()),
+                    container: attribution.container.as_deref(),
+                    count,
+                })
+                .collect(),
+        };
+        write_line(out, &end);
+    }
+}

@@ -1,0 +1,26 @@
+//! Sinks: an event or a sum in, bytes out. They know neither BPF nor where the bytes go.
+
+pub mod json;
+pub mod style;
+pub mod table;
+pub mod text;
+
+use bytes::BytesMut;
+
+use crate::{event::Event, summary::Summary};
+
+/// A format of a live run.
+pub trait Sink {
+    /// What comes before the first event.
+    fn begin(&mut self, out: &mut BytesMut);
+
+    /// One drop.
+    fn event(&mut self, out: &mut BytesMut, event: &Event);
+
+    /// Events were lost since the last such line. `false` when the line does not belong among the results,
+    /// and was not written.
+    fn loss(&mut self, out: &mut BytesMut, lost: u64) -> bool;
+
+    /// The end of the run.
+    fn summary(&mut self, out: &mut BytesMut, summary: &Summary);
+}

@@ -1,0 +1,59 @@
+//! Aligned columns.
+
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
+
+use super::{style::Page, text::who};
+use crate::{cause::Class, summary::Summary};
+
+/// Cuts a text to a width and marks the cut.
+#[must_use]
+pub fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    cut.push('~');
+    cut
+}
+
+/// The summary's rows; benign ones as one line unless they are shown.
+pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
+    if summary.rows.is_empty() {
+        return;
+    }
+    let heading = page.heading();
+    // Writing to memory cannot fail.
+    let _ = writeln!(out, "{heading}{:>10}  {:26}  {:8}  CONTAINER/NETNS{heading:#}", "COUNT", "CAUSE", "CLASS");
+    for row in &summary.rows {
+        if row.class == Class::Benign && !summary.show_benign {
+            continue;
+        }
+        let class = page.class(row.class);
+        let cause = row.cause.as_deref().unwrap_or("(no key)");
+        let who = who(row.netns, &row.attribution);
+        let _ = write!(out, "{:>10}  {class}{cause:26}  {:8}{class:#}  {who}", row.count, row.class.as_str());
+        if row.segments > row.count {
+            let _ = write!(out, " ({} packets)", row.segments);
+        }
+        let _ = writeln!(out);
+    }
+    let benign = summary.of_class(Class::Benign);
+    if benign > 0 && !summary.show_benign {
+        let faint = page.faint();
+        let _ = writeln!(out, "{benign:>10}  {faint}normal housekeeping, --all shows it{faint:#}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_visibly() {
+        assert_eq!(fit("web", 5), "web");
+        assert_eq!(fit("webserver", 5), "webs~");
+        assert_eq!(fit("wébsérver", 5), "wébs~");
+    }
+}

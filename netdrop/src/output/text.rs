@@ -1,0 +1,184 @@
+//! Text for people: one drop a line where the page is wide, two where it is not.
+
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
+use jiff::tz::TimeZone;
+
+use super::{
+    Sink,
+    style::Page,
+    table::{fit, summary_table},
+};
+use crate::{
+    attribute::{Attribution, NetnsId},
+    cause::{Class, Confidence},
+    event::{Event, Interface},
+    summary::{Summary, seconds},
+};
+
+/// Columns from which a drop gets one line.
+const WIDE: usize = 150;
+
+/// Width of the longest cause id.
+const CAUSE_WIDTH: usize = 26;
+
+/// Width of a container's or namespace's name.
+const WHO_WIDTH: usize = 16;
+
+/// Width of device and direction.
+const DEVICE_WIDTH: usize = 12;
+
+/// Indent of a drop's further lines.
+const INDENT: usize = 4;
+
+/// The text sink.
+#[derive(Debug)]
+pub struct Text {
+    page: Page,
+    zone: TimeZone,
+}
+
+impl Text {
+    /// For this page, in the machine's time zone.
+    #[must_use]
+    pub fn new(page: Page) -> Self {
+        Self { page, zone: TimeZone::system() }
+    }
+
+    fn wide(&self) -> bool {
+        self.page.columns.is_none_or(|columns| columns >= WIDE)
+    }
+}
+
+/// Whose packet: container, else namespace, else what is known of it.
+#[must_use]
+pub fn who(netns: Option<NetnsId>, attribution: &Attribution) -> String {
+    if let Some(container) = &attribution.container {
+        return container.name.clone().unwrap_or_else(|| container.id.chars().take(12).collect());
+    }
+    match (&attribution.netns_name, netns) {
+        (Some(name), _) => name.clone(),
+        (None, Some(netns)) => format!("net:[{}]", netns.inode),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+/// Device and direction: `eth0 in`.
+fn device(event: &Event) -> String {
+    let name = match &event.interface {
+        Some(Interface { name: Some(name), .. }) => name.clone(),
+        Some(Interface { name: None, index }) => format!("if#{index}"),
+        None => "-".to_owned(),
+    };
+    match event.direction {
+        Some(direction) => format!("{name} {}", direction.as_str()),
+        None => name,
+    }
+}
+
+/// Reason, function and proof: `NO_SOCKET at __udp4_lib_rcv`.
+fn proof(event: &Event) -> String {
+    let judged = &event.judged;
+    let mut text = match judged.reason.qualified() {
+        Some(reason) => format!("{reason} at {}", judged.location),
+        None => format!("at {}", judged.location),
+    };
+    if let Some(socket) = event.socket.filter(|_| judged.cause.ends_with("receive-buffer-full")) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " ({} of {} bytes)", socket.used, socket.limit);
+    }
+    if judged.confidence == Confidence::Inferred {
+        text.push_str(" (inferred)");
+    }
+    text
+}
+
+impl Sink for Text {
+    fn begin(&mut self, out: &mut BytesMut) {
+        let style = self.page.heading();
+        let tail = if self.wide() { "  PACKET, REASON at function" } else { "" };
+        let _ = writeln!(
+            out,
+            "{style}{:12}  {:CAUSE_WIDTH$}  {:WHO_WIDTH$}  {:DEVICE_WIDTH$}{tail}{style:#}",
+            "TIME", "CAUSE", "CONTAINER/NETNS", "DEVICE"
+        );
+    }
+
+    fn event(&mut self, out: &mut BytesMut, event: &Event) {
+        let class = self.page.class(event.judged.class);
+        let faint = self.page.faint();
+        let time = event.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f");
+        let cause = &event.judged.cause;
+        let who = fit(&who(event.netns, &event.attribution), WHO_WIDTH);
+        let device = device(event);
+        let packet = event.packet.to_string();
+        let proof = proof(event);
+        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:WHO_WIDTH$}  ");
+        let _ = if self.wide() {
+            writeln!(out, "{device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}")
+        } else if INDENT + packet.chars().count() + 2 + proof.chars().count() <= self.page.columns.unwrap_or(usize::MAX) {
+            writeln!(out, "{device}\n{:INDENT$}{packet}  {faint}{proof}{faint:#}", "")
+        } else {
+            writeln!(out, "{device}\n{:INDENT$}{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "", "")
+        };
+    }
+
+    fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
+        false
+    }
+
+    fn summary(&mut self, out: &mut BytesMut, summary: &Summary) {
+        let totals = &summary.totals;
+        let heading = self.page.heading();
+        let _ = writeln!(
+            out,
+            "\n{heading}{} drops in {}{heading:#}, kernel {}, {}",
+            totals.seen,
+            seconds(totals.elapsed),
+            summary.kernel,
+            summary.hooks
+        );
+        summary_table(out, self.page, summary);
+        let _ = writeln!(
+            out,
+            "total {} = seen {} + filtered {} + undecidable {} + missed {}",
+            totals.total, totals.seen, totals.filtered, totals.undecidable, totals.missed
+        );
+        let _ = writeln!(
+            out,
+            "seen {} = shown {} + hidden {} + lost {} + counted only {}",
+            totals.seen, totals.shown, totals.hidden, totals.lost, totals.counted_only
+        );
+        self.notes(out, summary);
+    }
+}
+
+impl Text {
+    /// What a figure that is not 0 means, and the next thing to type.
+    fn notes(&self, out: &mut BytesMut, summary: &Summary) {
+        let totals = &summary.totals;
+        let faint = self.page.faint();
+        let mut note = |text: &str| {
+            let _ = writeln!(out, "{faint}{text}{faint:#}");
+        };
+        if totals.missed > 0 {
+            note("missed: the kernel skips a tracing program that interrupts itself on one CPU; these drops have no cause");
+        }
+        if totals.undecidable > 0 {
+            note("undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace)");
+        }
+        if totals.lost > 0 {
+            note("lost: counted exactly, but the buffer had no room for their events; --buffer-size makes it larger");
+        }
+        if totals.overflow > 0 {
+            note("no key: more kinds of drops than the kernel side has keys for; a filter makes fewer");
+        }
+        let worst = summary.rows.iter().find(|row| row.class == Class::Harmful).or_else(|| {
+            summary.rows.iter().find(|row| row.class == Class::Suspect && row.cause.is_some())
+        });
+        if let Some(cause) = worst.and_then(|row| row.cause.as_deref()) {
+            note(&format!("next: netdrop explain {cause}"));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A live run: records in, events out, until someone or something ends it.
+
+use std::{io, time::Duration};
+
+use netdrop_common::event::{DropEvent, KEY_OVERFLOWED};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    attribute::{Attributor, HostPaths},
+    bpf::{LoadError, LogLevel, Settings, Tracer},
+    cause::{Catalogue, Class},
+    clock::Clock,
+    decode::decode,
+    event::{Event, netns},
+    judge::{Judge, gather_table},
+    kernel::Kernel,
+    output::Sink,
+    outlet::{Outlet, Written},
+    signals::Signals,
+    summary::Summary,
+    totals::{Tally, Totals, wanted},
+};
+
+/// Records taken from the ring before output, signals and the clock get their turn.
+const BATCH: usize = 4096;
+
+/// How often a run looks for lost events while records come.
+const LOSS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often the debug channel is emptied.
+const LOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a run is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which drops.
+    pub filter: crate::filter::Filter,
+    /// Whether events are shown, or drops only counted.
+    pub events: bool,
+    /// Show benign drops too.
+    pub all: bool,
+    /// End after this many shown events.
+    pub count: Option<u64>,
+    /// End after this long.
+    pub duration: Option<Duration>,
+    /// Size of the ring.
+    pub buffer_bytes: u32,
+    /// Debug messages of the kernel side.
+    pub log: LogLevel,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The kernel side.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// Signals.
+    #[error("cannot handle signals: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By time, count or signal: the summary is due.
+    Asked,
+    /// Nobody reads the output, or a second signal came: nothing more is to be written.
+    Closed,
+}
+
+/// Turns records into events and keeps the tally.
+struct Pipeline<'k> {
+    judge: Judge<'k>,
+    attributor: Attributor,
+    causes: Vec<String>,
+    all: bool,
+    count: Option<u64>,
+    tally: Tally,
+}
+
+impl Pipeline<'_> {
+    /// Whether `--count` is reached.
+    fn full(&self) -> bool {
+        self.count.is_some_and(|count| self.tally.shown >= count)
+    }
+
+    fn record(&mut self, record: &[u8], clock: Clock, mut show: impl FnMut(&Event)) {
+        let event = match decode(record) {
+            Ok(event) => event,
+            Err(error) => {
+                if self.tally.unreadable == 0 {
+                    eprintln!("netdrop: {error}: counted as lost");
+                }
+                self.tally.unreadable += 1;
+                return;
+            }
+        };
+        let judged = self.judge.judge(&event.key);
+        let keyless = event.have & KEY_OVERFLOWED != 0;
+        if !wanted(&self.causes, &judged.cause) || keyless && !self.causes.is_empty() {
+            return;
+        }
+        if judged.class == Class::Benign && !self.all {
+            self.tally.hidden += 1;
+        } else if self.full() {
+            self.tally.counted_only += 1;
+        } else {
+            self.tally.shown += 1;
+            let event = self.event(&event, clock, judged);
+            show(&event);
+        }
+    }
+
+    fn event(&mut self, record: &DropEvent, clock: Clock, judged: std::rc::Rc<crate::judge::Judged>) -> Event {
+        let attribution = netns(record).map(|id| self.attributor.lookup(id)).unwrap_or_default();
+        let input = self.judge.function(record.dst_input);
+        Event::new(record, clock.wall(record.time_ns), judged, attribution, input)
+    }
+}
+
+/// Runs until the plan or a signal ends it. `ready` is called once everything is attached.
+///
+/// # Errors
+///
+/// When the kernel side cannot be loaded or the output cannot be written.
+pub async fn run(
+    plan: &Plan,
+    kernel: &Kernel,
+    catalogue: &Catalogue,
+    sink: &mut dyn Sink,
+    ready: impl FnOnce(&Tracer),
+) -> Result<(), TraceError> {
+    let settings = Settings {
+        filter: plan.filter.clone(),
+        gather: gather_table(catalogue, kernel),
+        events: plan.events,
+        buffer_bytes: plan.buffer_bytes,
+    };
+    let mut pipeline = Pipeline {
+        judge: Judge::new(catalogue, kernel),
+        attributor: Attributor::new(HostPaths::default()),
+        causes: plan.filter.causes.clone(),
+        all: plan.all,
+        count: plan.count,
+        tally: Tally::default(),
+    };
+    let mut signals = Signals::new().map_err(TraceError::Signals)?;
+    let mut outlet = Outlet::new();
+    let mut tracer = Tracer::start(&settings, plan.log, kernel)?;
+    let started = Instant::now();
+    ready(&tracer);
+    if plan.events {
+        sink.begin(&mut outlet.buffer);
+    }
+
+    let mut losses = Losses::default();
+    let end = events(plan, &mut tracer, &mut pipeline, sink, &mut outlet, &mut signals, &mut losses).await?;
+
+    // The order in which nothing moves behind our back: detach, drain the ring, read the counters.
+    tracer.detach()?;
+    let elapsed = started.elapsed();
+    while end == End::Asked && drain(&mut tracer, BATCH, &mut pipeline, sink, &mut outlet) > 0 {
+        if outlet.flush(&mut signals).await.map_err(TraceError::Output)? != Written::All {
+            return Ok(());
+        }
+    }
+    tracer.flush_log();
+    if end == End::Closed {
+        return Ok(());
+    }
+    losses.report(&tracer, sink, &mut outlet)?;
+    let counters = tracer.counters()?;
+    let tally = plan.events.then_some(pipeline.tally);
+    let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
+    let unaccounted = totals.unaccounted();
+    if unaccounted != 0 {
+        eprintln!("netdrop: {unaccounted} drops seen but not accounted for: please report this as a defect");
+    }
+    let report = tracer.report();
+    let hooks = format!("{} by {}", report.name, report.rung.as_str());
+    let summary = Summary::new(
+        totals,
+        |id| pipeline.attributor.lookup(id),
+        plan.all,
+        kernel.release.clone(),
+        hooks,
+    );
+    sink.summary(&mut outlet.buffer, &summary);
+    outlet.flush(&mut signals).await.map_err(TraceError::Output)?;
+    Ok(())
+}
+
+/// Shows events until something ends the run.
+async fn events(
+    plan: &Plan,
+    tracer: &mut Tracer,
+    pipeline: &mut Pipeline<'_>,
+    sink: &mut dyn Sink,
+    outlet: &mut Outlet,
+    signals: &mut Signals,
+    losses: &mut Losses,
+) -> Result<End, TraceError> {
+    let deadline = plan.duration.map(|duration| Instant::now() + duration);
+    let mut log_tick = tracer.logs().then(Instant::now);
+    let mut more = false;
+    loop {
+        if outlet.flush(signals).await.map_err(TraceError::Output)? != Written::All {
+            return Ok(End::Closed);
+        }
+        if pipeline.full() || signals.caught() > 0 {
+            return Ok(End::Asked);
+        }
+        tokio::select! {
+            biased;
+            () = signals.next() => return Ok(End::Asked),
+            () = at(deadline) => return Ok(End::Asked),
+            () = outlet.closed() => return Ok(End::Closed),
+            () = at(losses.due) => losses.report(tracer, sink, outlet)?,
+            () = at(log_tick) => {
+                tracer.flush_log();
+                log_tick = Some(Instant::now() + LOG_INTERVAL);
+            }
+            ready = tracer.wait(), if !more => ready?,
+            () = std::future::ready(()), if more => {}
+        }
+        let records = drain(tracer, BATCH, pipeline, sink, outlet);
+        more = records == BATCH;
+        if records > 0 {
+            losses.schedule();
+        }
+    }
+}
+
+/// Takes records out of the ring; returns how many there were.
+fn drain(
+    tracer: &mut Tracer,
+    limit: usize,
+    pipeline: &mut Pipeline<'_>,
+    sink: &mut dyn Sink,
+    outlet: &mut Outlet,
+) -> usize {
+    let clock = Clock::now();
+    tracer.drain(limit, |record| {
+        pipeline.record(record, clock, |event| sink.event(&mut outlet.buffer, event));
+    })
+}
+
+/// Waits for a moment; for ever without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports lost events soon after they were lost, at a bounded rate, and never on an idle machine.
+#[derive(Default)]
+struct Losses {
+    reported: u64,
+    due: Option<Instant>,
+}
+
+impl Losses {
+    /// Records came: look for losses soon.
+    fn schedule(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + LOSS_INTERVAL);
+    }
+
+    fn report(&mut self, tracer: &Tracer, sink: &mut dyn Sink, outlet: &mut Outlet) -> Result<(), TraceError> {
+        self.due = None;
+        let lost = tracer.lost()?;
+        let new = lost - self.reported;
+        if new > 0 {
+            self.reported = lost;
+            if !sink.loss(&mut outlet.buffer, new) {
+                eprintln!("netdrop: lost {new} events (counted, not shown): the buffer was full");
+            }
+        }
+        Ok(())
+    }
+}
