@@ -1,1 +1,3 @@
 //! netdrop.
+
+pub mod kernel;
