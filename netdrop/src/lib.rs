@@ -1,3 +1,4 @@
 //! netdrop.
 
+pub mod attribute;
 pub mod kernel;
