@@ -1,6 +1,23 @@
-//! netdrop
+//! netdrop names every packet the Linux kernel drops: which packet, whose container, which kernel function,
+//! why, and what to change.
+//!
+//! An event's road, one room a step: the kernel side counts and emits ([`bpf`]), [`decode`] checks the
+//! record, [`attribute`] finds whose packet it is, [`judge`] and [`cause`] say why it was dropped, and a sink
+//! in [`output`] writes it down. [`kernel`] finds out once, at start, what the running kernel offers.
+
 pub mod attribute;
 pub mod bpf;
+pub mod cause;
+pub mod clock;
 pub mod decode;
+pub mod event;
 pub mod filter;
+pub mod judge;
 pub mod kernel;
+pub mod outlet;
+pub mod output;
+pub mod packet;
+pub mod signals;
+pub mod summary;
+pub mod totals;
+pub mod trace;
