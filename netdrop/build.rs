@@ -53,8 +53,9 @@ fn search_path() -> std::ffi::OsString {
         let home = env::var_os("HOME")?;
         Some(Path::new(&home).join(".cargo"))
     });
-    let mut directories: Vec<_> =
-        env::split_paths(&env::var_os("PATH").unwrap_or_default()).filter(|path| !path.as_os_str().is_empty()).collect();
+    let mut directories: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
     directories.extend(home.map(|home| home.join("bin")));
     env::join_paths(directories).unwrap_or_else(|error| fail(&format!("PATH: {error}")))
 }
@@ -70,7 +71,9 @@ fn check_linker(path: &std::ffi::OsStr) {
     let version = String::from_utf8_lossy(&output.stdout);
     if !version.split_whitespace().any(|word| word == LINKER_VERSION) {
         let version = version.trim();
-        println!("cargo::warning={version} found, {LINKER_VERSION} is what netdrop is tested with: {install}");
+        println!(
+            "cargo::warning={version} found, {LINKER_VERSION} is what netdrop is tested with: {install}"
+        );
     }
 }
 
@@ -78,7 +81,8 @@ fn check_linker(path: &std::ffi::OsStr) {
 /// need unstable features of an otherwise stable compiler.
 fn command(path: &std::ffi::OsStr, target: &str, target_dir: &Path) -> Command {
     let arch = variable("CARGO_CFG_TARGET_ARCH");
-    let flags = [format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
+    let flags =
+        [format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .args(["build", "--package", "netdrop-ebpf", "--profile", "bpf", "--target", target])

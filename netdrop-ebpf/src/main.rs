@@ -1,7 +1,10 @@
 //! netdrop's kernel side: the programs, a few lines each.
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "atomic_xadd is the one way to a locked add on BPF before core::sync::atomic")]
+#![expect(
+    internal_features,
+    reason = "atomic_xadd is the one way to a locked add on BPF before core::sync::atomic"
+)]
 #![feature(adt_const_params, core_intrinsics)]
 
 mod count;

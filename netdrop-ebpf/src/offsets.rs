@@ -68,9 +68,8 @@ impl<T> Typed<T> {
         let mut index = 0;
         while index < N {
             // SAFETY: as in `load`; the verifier checks each word against the array's bounds.
-            words[index] = unsafe {
-                read_volatile(self.0.add(usize::from(field.load()) + 8 * index).cast::<u64>())
-            };
+            words[index] =
+                unsafe { read_volatile(self.0.add(usize::from(field.load()) + 8 * index).cast::<u64>()) };
             index += 1;
         }
         words
@@ -145,9 +144,8 @@ impl Raw {
             return 0;
         }
         // SAFETY: `to` takes `MAX` bytes by contract and `len` is at most that; the helper checks the source.
-        let status = unsafe {
-            generated::bpf_probe_read_kernel(to.cast(), len, self.0 as *const core::ffi::c_void)
-        };
+        let status =
+            unsafe { generated::bpf_probe_read_kernel(to.cast(), len, self.0 as *const core::ffi::c_void) };
         if status == 0 { len } else { 0 }
     }
 }

@@ -6,11 +6,11 @@ use netdrop_common::{
 };
 
 use crate::offsets::{
-    DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM, NET_LOOPBACK,
-    QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE, SKB_DATA,
-    SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER, SKB_PKT_TYPE_BYTE,
-    SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL, SOCK_NET, SOCK_RCVBUF,
-    SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
+    DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM,
+    NET_LOOPBACK, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE,
+    SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER,
+    SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL,
+    SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
 };
 
 /// `struct sk_buff`.
@@ -58,11 +58,8 @@ impl NetnsId {
     #[inline(always)]
     fn of_raw(net: Raw) -> Option<Self> {
         let inode: u32 = net.load(&NET_INUM)?;
-        let cookie = if NET_COOKIE.load() == netdrop_common::fields::ABSENT {
-            0
-        } else {
-            net.load(&NET_COOKIE)?
-        };
+        let cookie =
+            if NET_COOKIE.load() == netdrop_common::fields::ABSENT { 0 } else { net.load(&NET_COOKIE)? };
         // A live namespace owns a loopback device that points back at it: garbage does not.
         let owner = net.follow(&NET_LOOPBACK)?.follow(&DEV_NET)?;
         (plausible(inode) && owner.0 == net.0).then_some(Self { cookie, inode })

@@ -9,9 +9,9 @@ use netdrop_common::event::{
 use serde::Serialize;
 
 use crate::{
-    attribute::{Attribution, NetnsId},
+    attribute::{Attribution, netns::NetnsId},
     judge::Judged,
-    packet::Packet,
+    packet::{Packet, Protocol},
 };
 
 /// Which way the packet was going, seen from the namespace that dropped it.
@@ -113,9 +113,9 @@ impl Event {
         let socket = (record.have & HAVE_SOCKET_MEMORY != 0).then(|| SocketMemory {
             used: record.socket_used,
             limit: record.socket_limit,
-            sysctl: match packet.proto.as_deref() {
-                Some("udp") => Some("net.core.rmem_max"),
-                Some("tcp") => Some("net.ipv4.tcp_rmem"),
+            sysctl: match packet.proto {
+                Some(Protocol::UDP) => Some("net.core.rmem_max"),
+                Some(Protocol::TCP) => Some("net.ipv4.tcp_rmem"),
                 _ => None,
             },
         });

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use netdrop_common::filter::{PortRange, TextRange};
 
-use crate::attribute::NetnsId;
+use crate::attribute::netns::NetnsId;
 
 /// Which end of a packet a condition is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

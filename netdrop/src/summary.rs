@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    attribute::{Attribution, NetnsId},
+    attribute::{Attribution, netns::NetnsId},
     cause::Class,
     totals::Totals,
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use netdrop_common::key::DropKey;
 
-use crate::{attribute::NetnsId, bpf::Counters, cause::Class, judge::Judge};
+use crate::{attribute::netns::NetnsId, bpf::Counters, cause::Class, judge::Judge};
 
 /// What userspace did with the events it got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use netdrop_common::event::{DropEvent, KEY_OVERFLOWED};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    say::say,
     attribute::{Attributor, HostPaths},
     bpf::{LoadError, LogLevel, Settings, Tracer},
     cause::{Catalogue, Class},
@@ -93,7 +94,7 @@ impl Pipeline<'_> {
             Ok(event) => event,
             Err(error) => {
                 if self.tally.unreadable == 0 {
-                    eprintln!("netdrop: {error}: counted as lost");
+                    say(format_args!("{error}: counted as lost"));
                 }
                 self.tally.unreadable += 1;
                 return;
@@ -178,20 +179,24 @@ pub async fn run(
     let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
     let unaccounted = totals.unaccounted();
     if unaccounted != 0 {
-        eprintln!("netdrop: {unaccounted} drops seen but not accounted for: please report this as a defect");
+        say(format_args!("{unaccounted} drops seen but not accounted for: please report this as a defect"));
     }
-    let report = tracer.report();
-    let hooks = format!("{} by {}", report.name, report.rung.as_str());
     let summary = Summary::new(
         totals,
         |id| pipeline.attributor.lookup(id),
         plan.all,
         kernel.release.clone(),
-        hooks,
+        hooks(&tracer),
     );
     sink.summary(&mut outlet.buffer, &summary);
     outlet.flush(&mut signals).await.map_err(TraceError::Output)?;
     Ok(())
+}
+
+/// Probe points and their rungs, `skb:kfree_skb by tp_btf`.
+pub(crate) fn hooks(tracer: &Tracer) -> String {
+    let report = tracer.report();
+    format!("{} by {}", report.name, report.rung.as_str())
 }
 
 /// Shows events until something ends the run.
@@ -277,7 +282,7 @@ impl Losses {
         if new > 0 {
             self.reported = lost;
             if !sink.loss(&mut outlet.buffer, new) {
-                eprintln!("netdrop: lost {new} events (counted, not shown): the buffer was full");
+                say(format_args!("lost {new} events (counted, not shown): the buffer was full"));
             }
         }
         Ok(())

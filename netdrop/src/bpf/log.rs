@@ -4,6 +4,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 
 use super::tracer::LoadError;
+use crate::say::say;
 
 /// Level of the kernel side's debug messages, as `aya_log` numbers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("netdrop: ebpf {}: {}", record.level().as_str().to_lowercase(), record.args());
+        say(format_args!("ebpf {}: {}", record.level().as_str().to_lowercase(), record.args()));
     }
 
     fn flush(&self) {}

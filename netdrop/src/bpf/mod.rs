@@ -18,4 +18,4 @@ pub use globals::{MIN_BUFFER_BYTES, Settings};
 pub use log::LogLevel;
 pub use probe::{ProbeReport, Rung};
 pub use ring::RING_QUIET;
-pub use tracer::{LoadError, Tracer};
+pub use tracer::{LoadError, Tracer, counter_memory};

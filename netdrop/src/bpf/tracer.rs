@@ -8,7 +8,10 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_log::EbpfLogger;
-use netdrop_common::{event::DropEvent, key::ProbePoint};
+use netdrop_common::{
+    event::DropEvent,
+    key::{DropCount, DropKey, MAX_KEYS, ProbePoint},
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
@@ -249,11 +252,29 @@ fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTrace
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
+/// CPUs up to which the counter map gets all its keys.
+const FULL_KEYS_CPUS: u32 = 64;
+
+/// Possible CPUs: each holds a value of every key.
+fn cpus() -> u32 {
+    aya::util::nr_cpus().map_or(FULL_KEYS_CPUS, |cpus| u32::try_from(cpus).unwrap_or(FULL_KEYS_CPUS)).max(1)
+}
+
 /// Keys of the counter map: each takes memory on every possible CPU, so a large machine gets fewer.
 fn max_keys() -> u32 {
-    use netdrop_common::key::MAX_KEYS;
-    /// CPUs up to which the full number is allocated.
-    const CPUS: u32 = 64;
-    let cpus = aya::util::nr_cpus().map_or(CPUS, |cpus| u32::try_from(cpus).unwrap_or(CPUS)).max(1);
-    if cpus <= CPUS { MAX_KEYS } else { (MAX_KEYS * CPUS / cpus).max(512) }
+    /// Enough for the causes of a small machine's containers.
+    const FEWEST: u32 = 512;
+    let cpus = cpus();
+    if cpus <= FULL_KEYS_CPUS { MAX_KEYS } else { (MAX_KEYS * FULL_KEYS_CPUS / cpus).max(FEWEST) }
+}
+
+/// Keys of the counter map and the kernel memory they take, in bytes.
+#[must_use]
+pub fn counter_memory() -> (u32, u64) {
+    /// `struct htab_elem` before the key (kernel/bpf/hashtab.c), and the pointer to the per-CPU values.
+    const OVERHEAD: u64 = 56;
+    let keys = max_keys();
+    let key = size_of::<DropKey>() as u64 + OVERHEAD;
+    let values = size_of::<DropCount>() as u64 * u64::from(cpus());
+    (keys, u64::from(keys) * (key + values))
 }

@@ -5,11 +5,13 @@ use serde::Serialize;
 
 use super::Sink;
 use crate::{
-    attribute::{Container, NetnsId},
+    attribute::{Container, netns::NetnsId},
+    cause::Class,
     event::{Direction, Event, Interface, SocketMemory},
     judge::Location,
     packet::Packet,
     summary::Summary,
+    top::Table,
 };
 
 /// Version of the event schema: it only grows.
@@ -197,4 +199,66 @@ impl Sink for Json {
         };
         write_line(out, &end);
     }
+}
+
+#[derive(Serialize)]
+struct TopLine<'a> {
+    v: u8,
+    kind: &'static str,
+    time: String,
+    elapsed_s: f64,
+    interval_s: f64,
+    total: u64,
+    seen: u64,
+    filtered: u64,
+    undecidable: u64,
+    missed: u64,
+    overflow: u64,
+    rows: Vec<TopRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct TopRow<'a> {
+    cause: CauseCount<'a>,
+    netns: Netns<'a>,
+    container: Option<&'a Container>,
+    segments: u64,
+    added: u64,
+    per_second: f64,
+}
+
+/// One table of `netdrop top`.
+pub fn table(out: &mut BytesMut, table: &Table) {
+    let summary = &table.summary;
+    let totals = &summary.totals;
+    let interval_s = table.span.as_secs_f64();
+    let rows = summary
+        .rows
+        .iter()
+        .zip(&table.added)
+        .filter(|(row, _)| row.class != Class::Benign || summary.show_benign)
+        .map(|(row, added)| TopRow {
+            cause: CauseCount { id: row.cause.as_deref(), class: row.class.as_str(), count: row.count },
+            netns: Netns::new(row.netns, row.attribution.netns_name.as_deref()),
+            container: row.attribution.container.as_deref(),
+            segments: row.segments,
+            added: *added,
+            per_second: *added as f64 / interval_s,
+        })
+        .collect();
+    let line = TopLine {
+        v: VERSION,
+        kind: "top",
+        time: rfc3339(table.time),
+        elapsed_s: totals.elapsed.as_secs_f64(),
+        interval_s,
+        total: totals.total,
+        seen: totals.seen,
+        filtered: totals.filtered,
+        undecidable: totals.undecidable,
+        missed: totals.missed,
+        overflow: totals.overflow,
+        rows,
+    };
+    write_line(out, &line);
 }

@@ -46,6 +46,12 @@ impl Page {
         })
     }
 
+    /// The style of what is as it should be.
+    #[must_use]
+    pub fn good(self) -> Style {
+        self.style(Style::new().fg_color(Some(AnsiColor::Green.into())))
+    }
+
     /// The style of what is said in passing.
     #[must_use]
     pub fn faint(self) -> Style {

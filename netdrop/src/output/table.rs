@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use bytes::BytesMut;
+use jiff::tz::TimeZone;
 
 use super::{style::Page, text::who};
-use crate::{cause::Class, summary::Summary};
+use crate::{cause::Class, summary::Summary, top::Table};
 
 /// Cuts a text to a width and marks the cut.
 #[must_use]
@@ -44,6 +45,50 @@ pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
         let faint = page.faint();
         let _ = writeln!(out, "{benign:>10}  {faint}normal housekeeping, --all shows it{faint:#}");
     }
+}
+
+/// One table of `netdrop top`: rows that moved since the table before come first.
+pub fn top(out: &mut BytesMut, page: Page, table: &Table) {
+    let summary = &table.summary;
+    let totals = &summary.totals;
+    let heading = page.heading();
+    let faint = page.faint();
+    let _ = writeln!(
+        out,
+        "{heading}netdrop top{heading:#}  {}  {} drops since the start, filtered {}, undecidable {}, missed {}",
+        table.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S"),
+        totals.seen,
+        totals.filtered,
+        totals.undecidable,
+        totals.missed
+    );
+    let _ = writeln!(
+        out,
+        "{heading}{:>10}  {:>9}  {:26}  {:8}  CONTAINER/NETNS{heading:#}",
+        "COUNT", "PER SEC", "CAUSE", "CLASS"
+    );
+    let mut rows: Vec<_> = summary.rows.iter().zip(&table.added).collect();
+    rows.sort_by_key(|(row, added)| std::cmp::Reverse((**added, row.count)));
+    for (row, added) in rows {
+        if row.class == Class::Benign && !summary.show_benign {
+            continue;
+        }
+        let class = page.class(row.class);
+        let cause = row.cause.as_deref().unwrap_or("(no key)");
+        let rate = *added as f64 / table.span.as_secs_f64();
+        let _ = writeln!(
+            out,
+            "{:>10}  {rate:>9.1}  {class}{cause:26}  {:8}{class:#}  {}",
+            row.count,
+            row.class.as_str(),
+            who(row.netns, &row.attribution)
+        );
+    }
+    let benign = summary.of_class(Class::Benign);
+    if benign > 0 && !summary.show_benign {
+        let _ = writeln!(out, "{benign:>10}  {:>9}  {faint}normal housekeeping, --all shows it{faint:#}", "");
+    }
+    let _ = writeln!(out);
 }
 
 #[cfg(test)]

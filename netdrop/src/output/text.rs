@@ -11,7 +11,7 @@ use super::{
     table::{fit, summary_table},
 };
 use crate::{
-    attribute::{Attribution, NetnsId},
+    attribute::{Attribution, netns::NetnsId},
     cause::{Class, Confidence},
     event::{Event, Interface},
     summary::{Summary, seconds},
@@ -55,10 +55,10 @@ impl Text {
 #[must_use]
 pub fn who(netns: Option<NetnsId>, attribution: &Attribution) -> String {
     if let Some(container) = &attribution.container {
-        return container.name.clone().unwrap_or_else(|| container.id.chars().take(12).collect());
+        return container.label().to_owned();
     }
     match (&attribution.netns_name, netns) {
-        (Some(name), _) => name.clone(),
+        (Some(name), _) => name.to_string(),
         (None, Some(netns)) => format!("net:[{}]", netns.inode),
         (None, None) => "?".to_owned(),
     }

@@ -1,0 +1,113 @@
+//! `netdrop doctor`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{failure::Unsupported, privilege, runtime};
+use crate::{
+    cause::Catalogue,
+    doctor::{Report, State, examine},
+    output::style::Page,
+};
+
+/// Arguments of `netdrop doctor`.
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let catalogue = Catalogue::builtin()?;
+    // The ring registers with the loop's reactor.
+    let report = runtime()?.block_on(async { examine(&catalogue, privilege::without_kernel) });
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        let mut value = serde_json::to_value(&report)?;
+        value["v"] = 1.into();
+        writeln!(out, "{value}")?;
+    } else {
+        text(&mut out, &report, Page::stdout())?;
+    }
+    out.flush()?;
+    if report.usable {
+        return Ok(ExitCode::SUCCESS);
+    }
+    privilege::check()?;
+    Err(Unsupported("no drop can be observed here; see above for what is missing".to_owned()).into())
+}
+
+fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
+    let heading = page.heading();
+    writeln!(out, "{heading}Kernel {} {}{heading:#}", report.kernel, report.machine)?;
+    writeln!(out, "\n{heading}Probe points{heading:#}")?;
+    for probe in &report.probes {
+        match (probe.rung, probe.program) {
+            (Some(rung), Some(program)) => {
+                let size = probe.instructions.map_or(String::new(), |count| format!(", {count} instructions"));
+                entry(out, page, State::Ok, probe.point, &format!("by {rung} ({program}{size}): {}", probe.shows))?;
+            }
+            _ => entry(out, page, State::Missing, probe.point, probe.error.as_deref().unwrap_or("not observed"))?,
+        }
+    }
+    writeln!(out, "\n{heading}Kernel and privileges{heading:#}")?;
+    for check in &report.checks {
+        entry(out, page, check.state, check.name, &check.found)?;
+        if let Some(costs) = &check.costs {
+            wrapped(out, page, &format!("costs: {costs}"))?;
+        }
+        if let Some(remedy) = &check.remedy {
+            wrapped(out, page, &format!("to get it: {remedy}"))?;
+        }
+    }
+    let end = if report.usable { "`netdrop trace` works here." } else { "`netdrop trace` does not work here." };
+    writeln!(out, "\n{end}")
+}
+
+/// Columns before an entry's text.
+const INDENT: usize = 30;
+
+fn entry(out: &mut impl Write, page: Page, state: State, name: &str, found: &str) -> io::Result<()> {
+    let (word, class) = match state {
+        State::Ok => ("ok", page.good()),
+        State::Limited => ("limited", page.class(crate::cause::Class::Suspect)),
+        State::Missing => ("missing", page.class(crate::cause::Class::Harmful)),
+    };
+    write!(out, "  {class}{word:7}{class:#}  {name:18} ")?;
+    lines(out, page, found, true)
+}
+
+fn wrapped(out: &mut impl Write, page: Page, text: &str) -> io::Result<()> {
+    lines(out, page, text, false)
+}
+
+/// Writes a paragraph with a hanging indent; `started` when the first line has its margin already.
+fn lines(out: &mut impl Write, page: Page, text: &str, started: bool) -> io::Result<()> {
+    let width = page.columns.unwrap_or(100).saturating_sub(INDENT).max(20);
+    let mut column = 0;
+    let mut first = started;
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if column > 0 && column + 1 + len > width {
+            writeln!(out)?;
+            column = 0;
+        }
+        if column == 0 {
+            if !first {
+                write!(out, "{:INDENT$}", "")?;
+            }
+            first = false;
+        } else {
+            write!(out, " ")?;
+            column += 1;
+        }
+        write!(out, "{word}")?;
+        column += len;
+    }
+    writeln!(out)
+}

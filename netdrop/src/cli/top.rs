@@ -1,0 +1,73 @@
+//! `netdrop top`.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use super::{duration, filter::FilterArgs, privilege, runtime, trace::ready_line};
+use crate::{
+    bpf::Tracer,
+    cause::Catalogue,
+    output::style::Page,
+    say::say,
+    top::{self, Format, Plan},
+    trace::TraceError,
+};
+
+/// Arguments of `netdrop top`.
+#[derive(Args, Debug)]
+pub(super) struct TopArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+
+    /// Print one table after the other instead of redrawing the screen; so it is anyway where standard output
+    /// is no terminal.
+    #[arg(long)]
+    batch: bool,
+
+    /// Time between two tables: 500ms, 1s, 1m.
+    #[arg(long, short = 'd', value_name = "TIME", default_value = "1s", value_parser = duration)]
+    interval: Duration,
+
+    /// End after this many tables.
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    iterations: Option<u64>,
+
+    /// One JSON object per table.
+    #[arg(long)]
+    json: bool,
+
+    /// Show benign drops too: normal housekeeping, otherwise counted but not shown.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
+    let catalogue = Catalogue::builtin()?;
+    let kernel = privilege::kernel()?;
+    let page = Page::stdout();
+    let format = if arguments.json {
+        Format::Json
+    } else if arguments.batch || page.columns.is_none() {
+        Format::Tables(page)
+    } else {
+        Format::Screen(page)
+    };
+    let plan = Plan {
+        filter: arguments.filter.resolve(&kernel, &catalogue)?,
+        all: arguments.all,
+        interval: arguments.interval,
+        iterations: arguments.iterations,
+        format,
+    };
+    let ready = |tracer: &Tracer| {
+        if !matches!(plan.format, Format::Screen(_)) {
+            say(ready_line(tracer, &kernel));
+        }
+    };
+    runtime()?.block_on(top::run(&plan, &kernel, &catalogue, ready)).map_err(|error| match error {
+        TraceError::Load(error) => privilege::refused(error),
+        error => error.into(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

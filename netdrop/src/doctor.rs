@@ -1,0 +1,238 @@
+//! What this kernel and these privileges allow: found by trying, never by version or configuration.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::{
+    bpf::{LogLevel, MIN_BUFFER_BYTES, Settings, Tracer, counter_memory},
+    cause::Catalogue,
+    filter::Filter,
+    judge::gather_table,
+    kernel::{
+        KfreeSkbArguments, Kernel, KernelError,
+        btf::KernelBtf,
+        capabilities::{Capabilities, Lockdown, in_initial_user_namespace},
+    },
+};
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// There, and used.
+    Ok,
+    /// Missing or reduced; netdrop works without it.
+    Limited,
+    /// Missing, and nothing can be traced without it.
+    Missing,
+}
+
+/// One thing netdrop needs or can use.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it came out.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What its absence costs.
+    pub costs: Option<String>,
+    /// How to get it.
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), costs: None, remedy: None }
+    }
+
+    fn limited(name: &'static str, found: impl Into<String>, costs: impl Into<String>, remedy: &str) -> Self {
+        Self {
+            name,
+            state: State::Limited,
+            found: found.into(),
+            costs: Some(costs.into()),
+            remedy: Some(remedy.to_owned()),
+        }
+    }
+
+    fn missing(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: State::Missing,
+            found: found.into(),
+            costs: Some("no drop can be observed".to_owned()),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+/// A probe point and how it is observed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    /// The kernel's name of it.
+    pub point: &'static str,
+    /// The rung that loaded; nothing when none did.
+    pub rung: Option<&'static str>,
+    /// The program for this kernel's arguments.
+    pub program: Option<&'static str>,
+    /// Instructions after the verifier removed what this run does not need.
+    pub instructions: Option<u32>,
+    /// Why no rung loaded.
+    pub error: Option<String>,
+    /// What is seen through it.
+    pub shows: &'static str,
+}
+
+/// The whole examination.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub machine: String,
+    /// Whether `netdrop trace` works.
+    pub usable: bool,
+    /// Probe points.
+    pub probes: Vec<Probe>,
+    /// Everything else.
+    pub checks: Vec<Check>,
+}
+
+/// Examines kernel and privileges, and loads and attaches each probe point for a moment. Needs a running
+/// tokio reactor.
+#[must_use]
+pub fn examine(catalogue: &Catalogue, explain: impl Fn(&KernelError) -> String) -> Report {
+    let uname = rustix::system::uname();
+    let mut checks = privileges();
+    let mut probe = Probe {
+        point: "skb:kfree_skb",
+        rung: None,
+        program: None,
+        instructions: None,
+        error: None,
+        shows: "every skb that is freed without being delivered",
+    };
+    match Kernel::inspect() {
+        Ok(kernel) => {
+            checks.extend(kernel_checks(&kernel));
+            try_probe(&mut probe, &kernel, catalogue);
+        }
+        Err(error) => {
+            checks.push(Check::missing("kernel types (BTF)", error.to_string(), explain(&error)));
+            probe.error = Some(error.to_string());
+        }
+    }
+    Report {
+        kernel: uname.release().to_string_lossy().into_owned(),
+        machine: uname.machine().to_string_lossy().into_owned(),
+        usable: probe.rung.is_some(),
+        probes: vec![probe],
+        checks,
+    }
+}
+
+fn try_probe(probe: &mut Probe, kernel: &Kernel, catalogue: &Catalogue) {
+    let settings = Settings {
+        filter: Filter::default(),
+        gather: gather_table(catalogue, kernel),
+        events: true,
+        buffer_bytes: MIN_BUFFER_BYTES,
+    };
+    match Tracer::start(&settings, LogLevel::Off, kernel) {
+        Ok(tracer) => {
+            let report = tracer.report();
+            probe.rung = Some(report.rung.as_str());
+            probe.program = Some(report.program);
+            probe.instructions = report.instructions;
+        }
+        Err(error) => probe.error = Some(error.to_string()),
+    }
+}
+
+fn privileges() -> Vec<Check> {
+    let mut checks = Vec::new();
+    match Capabilities::load(Path::new("/proc")) {
+        Ok(capabilities) => {
+            let lacking = capabilities.lacking();
+            if lacking.is_empty() {
+                checks.push(Check::ok("capabilities", "all that netdrop can use"));
+            }
+            for lacking in lacking {
+                let found = format!("no {}", lacking.capability);
+                let remedy = format!("run as root, or in a container with --cap-add {}", &lacking.capability.name()[4..]);
+                checks.push(if lacking.required {
+                    Check::missing("capabilities", found, remedy)
+                } else {
+                    Check::limited("capabilities", found, lacking.costs, &remedy)
+                });
+            }
+        }
+        Err(error) => checks.push(Check::limited(
+            "capabilities",
+            format!("not known: {error}"),
+            "what is missing is seen only when something is refused",
+            "mount /proc",
+        )),
+    }
+    if in_initial_user_namespace(Path::new("/proc")) == Some(false) {
+        checks.push(Check::missing(
+            "user namespace",
+            "this is not the machine's own: the kernel does not count capabilities held here",
+            "run netdrop on the host, or in a container that is not rootless",
+        ));
+    }
+    checks.push(match Lockdown::load(Path::new(Lockdown::PATH)) {
+        Some(Lockdown::Confidentiality) => Check::missing(
+            "lockdown",
+            "confidentiality: programs may not read kernel memory",
+            "boot with lockdown=integrity, or without Secure Boot where the distribution ties them",
+        ),
+        Some(mode) => Check::ok("lockdown", mode.name()),
+        None => Check::ok("lockdown", "not shown (no securityfs, or a kernel without lockdown)"),
+    });
+    checks
+}
+
+fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
+    let mut checks = vec![Check::ok("kernel types (BTF)", KernelBtf::VMLINUX)];
+    for missing in &kernel.layout.missing {
+        checks.push(Check::limited("kernel types (BTF)", missing, "one fact is not shown", "a newer kernel"));
+    }
+    checks.push(match kernel.kfree_skb {
+        KfreeSkbArguments::Location => Check::limited(
+            "drop reasons",
+            "none: skb:kfree_skb tells only where",
+            "causes are concluded from the function that dropped, some stay unknown; --reason cannot be used",
+            "Linux 5.17 or later",
+        ),
+        _ => {
+            let count = kernel.reasons.iter().count();
+            Check::ok("drop reasons", format!("{count} names in this kernel's types"))
+        }
+    });
+    checks.push(if kernel.kfree_skb == KfreeSkbArguments::Socket {
+        Check::ok("receiving socket", "told by skb:kfree_skb")
+    } else {
+        Check::limited(
+            "receiving socket",
+            "not told by skb:kfree_skb",
+            "no socket buffer figures, and drops deep in TCP may lack their namespace",
+            "Linux 6.11 or later",
+        )
+    });
+    checks.push(match &kernel.symbols {
+        Ok(symbols) => Check::ok("kernel symbols", format!("{} functions", symbols.count())),
+        Err(error) => Check::limited(
+            "kernel symbols",
+            error.to_string(),
+            "causes that need a function stay unknown, --location cannot be used",
+            "sysctl kernel.kptr_restrict=1 and CAP_SYSLOG",
+        ),
+    });
+    let (keys, bytes) = counter_memory();
+    checks.push(Check::ok("counters", format!("{keys} keys, {:.1} MiB of kernel memory", bytes as f64 / 1_048_576.0)));
+    checks
+}
