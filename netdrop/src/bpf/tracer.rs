@@ -144,11 +144,6 @@ impl Tracer {
         drop(loader);
         let logger = (level > LogLevel::Off).then(|| log::open(&mut ebpf)).transpose()?;
         let counters = CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
-        let ring = take_map::<RingBuf<_>>(&mut ebpf, "EVENTS")
-            .map_err(|source| LoadError::Map { map: "EVENTS", source })?;
-        let ring = EventRing::new(ring)
-            .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
-
         let name = kernel.kfree_skb.program();
         let program = btf_tracepoint(&mut ebpf, name)
             .map_err(|error| LoadError::of("find the program for skb:kfree_skb", error))?;
@@ -156,8 +151,16 @@ impl Tracer {
             .load("kfree_skb", &btf)
             .map_err(|error| LoadError::of("load the program for skb:kfree_skb", error))?;
         let instructions = program.info().ok().and_then(|info| info.size_translated()).map(|bytes| bytes / 8);
-        let link =
-            program.attach().map_err(|error| LoadError::of("attach to skb:kfree_skb", error))?;
+        // The kernel's types took 20 MB, and the ring is about to be mapped: not both at once.
+        drop(btf);
+        return_memory();
+        let ring = take_map::<RingBuf<_>>(&mut ebpf, "EVENTS")
+            .map_err(|source| LoadError::Map { map: "EVENTS", source })?;
+        let ring = EventRing::new(ring)
+            .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
+        let link = btf_tracepoint(&mut ebpf, name)
+            .and_then(BtfTracePoint::attach)
+            .map_err(|error| LoadError::of("attach to skb:kfree_skb", error))?;
         let report = ProbeReport {
             point: ProbePoint::KfreeSkb,
             name: "skb:kfree_skb",
@@ -250,6 +253,16 @@ impl Tracer {
 
 fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// Gives memory that was freed back to the system: loading needs a lot of it, running very little.
+fn return_memory() {
+    // Other C libraries give back what is freed as they go.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` may be called at any time, it touches free memory alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// CPUs up to which the counter map gets all its keys.
