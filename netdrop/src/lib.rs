@@ -2,3 +2,4 @@
 
 pub mod attribute;
 pub mod kernel;
+pub mod packet;

@@ -423,6 +423,7 @@ ffffffff81000010 t __pfx_ret_from_fork_asm
 ffffffff81000040 T ret_from_fork_asm
 ffffffff81001a87 T __entry_text_end
 ffffffff81104000 T srso_alias_safe_ret
+ffffffff81b00000 T __softirqentry_text_start
 ffffffff81b00000 T tcp_v4_rcv
 ffffffff81b01000 t tcp_v4_fill_cb
 ffffffff81b01080 t copy_name
