@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::netns::{self, HOST, NetnsId, NetnsNames};
-use super::processes;
 use super::untrusted::printable;
+use super::{nsfs, processes};
 
 /// Names offered for a misspelt one.
 const SUGGESTIONS: usize = 5;
@@ -93,17 +93,17 @@ pub fn resolve_argument(argument: &str, proc_root: &Path) -> Result<NetnsId, Net
     }
     if argument.contains('/') {
         let path = PathBuf::from(argument);
-        return netns::identify(&path, proc_root).map_err(|source| NetnsError::Path { path, source });
+        return nsfs::identify(&path).map_err(|source| NetnsError::Path { path, source });
     }
     let names = NetnsNames::load(proc_root).map_err(|source| NetnsError::Mounts { source })?;
     if let Some(mount) = names.named(argument) {
-        return Ok(names.identify(mount, proc_root));
+        return Ok(mount.identify());
     }
     match argument {
         HOST if let Some(host) = names.host() => return Ok(host),
         "self" => {
             let path = proc_root.join("self/ns/net");
-            return netns::identify_link(&path, proc_root)
+            return netns::identify_link(&path)
                 .ok_or_else(|| NetnsError::Path { path, source: io::ErrorKind::NotFound.into() });
         }
         _ => {}
@@ -117,9 +117,9 @@ pub fn resolve_argument(argument: &str, proc_root: &Path) -> Result<NetnsId, Net
 }
 
 fn of_process(pid: u32, proc_root: &Path) -> Result<NetnsId, NetnsError> {
-    let link = proc_root.join(format!("{pid}/ns/net"));
+    let link = processes::link(proc_root, pid);
     let inode = netns::inode_of_link(&link).map_err(|source| NetnsError::Process { pid, source })?;
-    Ok(netns::identify_link(&link, proc_root).unwrap_or(NetnsId { inode, cookie: 0 }))
+    Ok(netns::identify_link(&link).unwrap_or(NetnsId { inode, cookie: 0 }))
 }
 
 fn of_inode(inode: u32, names: &NetnsNames, proc_root: &Path) -> Option<NetnsId> {
@@ -127,12 +127,12 @@ fn of_inode(inode: u32, names: &NetnsNames, proc_root: &Path) -> Option<NetnsId>
         return Some(host);
     }
     if let Some(mount) = names.mounts().iter().find(|mount| mount.inode == inode) {
-        return Some(names.identify(mount, proc_root));
+        return Some(mount.identify());
     }
     let of_processes = processes::namespaces(proc_root).by_inode;
     let pids = of_processes.get(&inode)?;
     let known = pids.iter().find_map(|pid| {
-        let id = netns::identify_link(&proc_root.join(format!("{pid}/ns/net")), proc_root)?;
+        let id = netns::identify_link(&processes::link(proc_root, *pid))?;
         (id.inode == inode).then_some(id)
     });
     Some(known.unwrap_or(NetnsId { inode, cookie: 0 }))

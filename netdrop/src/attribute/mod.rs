@@ -10,6 +10,7 @@ mod docker;
 #[cfg(test)]
 mod fixture;
 pub mod netns;
+mod nsfs;
 mod processes;
 mod untrusted;
 
@@ -278,16 +279,14 @@ impl Attributor {
             add(host, &[]);
         }
         for mount in names.mounts() {
-            add(names.identify(mount, proc_root), &[]);
+            add(mount.identify(), &[]);
         }
         for (inode, pids) in &found.by_inode {
             if names.is_host(*inode) {
                 continue;
             }
             // The first that is still there speaks for all.
-            let id = pids
-                .iter()
-                .find_map(|pid| netns::identify_link(&processes::link(proc_root, *pid), proc_root));
+            let id = pids.iter().find_map(|pid| netns::identify_link(&processes::link(proc_root, *pid)));
             if let Some(id) = id.filter(|id| id.inode == *inode) {
                 add(id, pids);
             }

@@ -6,23 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use netdrop_common::key::DropKey;
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
-use rustix::ioctl;
 
-use super::untrusted;
+use super::{nsfs, untrusted};
 
 pub use super::argument::{NetnsError, resolve_argument};
 
 /// `NET_NS_INIT_INO` (include/uapi/linux/nsfs.h): the initial namespace's inode since 6.18. It lies below
 /// the numbers handed out at run time, so on older kernels nothing has it.
 const INITIAL_INODE: u32 = 0xefff_fff9;
-
-/// `NSFS_MAGIC` (include/uapi/linux/magic.h).
-const NSFS_MAGIC: u64 = 0x6e73_6673;
-
-/// `NS_GET_ID` (include/uapi/linux/nsfs.h), since 6.18: for a network namespace, its cookie.
-const NS_GET_ID: ioctl::Opcode = ioctl::opcode::read::<u64>(0xb7, 13);
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -64,33 +55,7 @@ pub(super) fn inode_in(link: &str) -> Option<u32> {
 /// The inode that a link such as `/proc/PID/ns/net` shows.
 pub(super) fn inode_of_link(path: &Path) -> io::Result<u32> {
     let link = fs::read_link(path)?;
-    link.to_str().and_then(inode_in).ok_or_else(not_a_netns)
-}
-
-/// Opens a namespace file, for as long as this takes: a held one would keep the namespace alive.
-pub(super) fn identify(path: &Path, proc_root: &Path) -> io::Result<NetnsId> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = openat(CWD, path, flags, Mode::empty())?;
-    if fstatfs(&file)?.f_type as u64 != NSFS_MAGIC {
-        return Err(not_a_netns());
-    }
-    // nsfs holds namespaces of all kinds; the link of the descriptor tells kind and inode.
-    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
-    let inode = inode_of_link(&proc_root.join(format!("self/fd/{descriptor}")))?;
-    Ok(NetnsId { inode, cookie: cookie(&file) })
-}
-
-/// The cookie of an open network namespace; 0 on kernels that do not tell it.
-fn cookie(namespace: impl AsFd) -> u64 {
-    // SAFETY: NS_GET_ID writes one u64, the type given here, and reads nothing.
-    let request = unsafe { ioctl::Getter::<NS_GET_ID, u64>::new() };
-    // SAFETY: the caller has checked that this is a file of nsfs, where the number means NS_GET_ID; nsfs
-    // of older kernels answers ENOTTY.
-    unsafe { ioctl::ioctl(namespace, request) }.unwrap_or(0)
-}
-
-fn not_a_netns() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a network namespace")
+    link.to_str().and_then(inode_in).ok_or_else(nsfs::other_file)
 }
 
 /// A network namespace bound to a path.
@@ -104,6 +69,14 @@ impl Mount {
     /// The name that `ip netns` shows, for a mount in its directory.
     pub(super) fn name(&self) -> Option<&str> {
         if self.path.parent()?.ends_with("run/netns") { self.path.file_name()?.to_str() } else { None }
+    }
+
+    /// Identity of the namespace; what cannot be opened keeps its inode.
+    pub(super) fn identify(&self) -> NetnsId {
+        match nsfs::identify(&self.path) {
+            Ok(id) if id.inode == self.inode => id,
+            _ => NetnsId { inode: self.inode, cookie: 0 },
+        }
     }
 
     /// Whether it is where Docker keeps its daemon's own namespace, the one that containers with host
@@ -170,18 +143,18 @@ fn unescaped(field: &str) -> String {
 fn initial(proc_root: &Path, mounts: &[Mount]) -> Option<NetnsId> {
     let kthreadd = proc_root.join("2");
     let sees_kthreadd = is_kernel_thread(&kthreadd);
-    if sees_kthreadd && let Some(theirs) = identify_link(&kthreadd.join("ns/net"), proc_root) {
+    if sees_kthreadd && let Some(theirs) = identify_link(&kthreadd.join("ns/net")) {
         return Some(theirs);
     }
-    let own = identify_link(&proc_root.join("self/ns/net"), proc_root)?;
+    let own = identify_link(&proc_root.join("self/ns/net"))?;
     let elsewhere = mounts.iter().any(|mount| mount.inode == own.inode && mount.name().is_some());
     (own.inode == INITIAL_INODE || sees_kthreadd && !elsewhere).then_some(own)
 }
 
 /// The namespace of a link that can be read, even if it cannot be opened.
-pub(super) fn identify_link(link: &Path, proc_root: &Path) -> Option<NetnsId> {
+pub(super) fn identify_link(link: &Path) -> Option<NetnsId> {
     let inode = inode_of_link(link).ok()?;
-    match identify(link, proc_root) {
+    match nsfs::identify(link) {
         Ok(id) => Some(id),
         // The process may have gone between the two looks; if it has not, only the cookie stays unknown.
         Err(_) => (inode_of_link(link).ok()? == inode).then_some(NetnsId { inode, cookie: 0 }),
@@ -232,15 +205,6 @@ impl NetnsNames {
     /// The mount with this name.
     pub(super) fn named(&self, name: &str) -> Option<&Mount> {
         self.mounts.iter().find(|mount| mount.name() == Some(name))
-    }
-
-    /// Identity of a mounted namespace; what cannot be opened, as on another machine's root, keeps its
-    /// inode.
-    pub(super) fn identify(&self, mount: &Mount, proc_root: &Path) -> NetnsId {
-        match identify(&mount.path, proc_root) {
-            Ok(id) if id.inode == mount.inode => id,
-            _ => NetnsId { inode: mount.inode, cookie: 0 },
-        }
     }
 
     /// Whether containers with host networking share this namespace, so that none owns it.
@@ -328,18 +292,6 @@ mod tests {
         let id = |inode, cookie| NetnsId { inode, cookie };
         assert!(id(1, 5).may_be(id(1, 5)) && id(1, 0).may_be(id(1, 5)) && id(1, 5).may_be(id(1, 0)));
         assert!(!id(1, 5).may_be(id(1, 6)) && !id(1, 5).may_be(id(2, 5)));
-    }
-
-    #[test]
-    fn this_process_is_identified() {
-        let root = Path::new("/proc");
-        let own = identify(Path::new("/proc/self/ns/net"), root).unwrap();
-        assert_eq!(own.inode, inode_of_link(Path::new("/proc/self/ns/net")).unwrap());
-        // Twice the same, whatever the kernel can tell.
-        assert_eq!(own, identify(Path::new("/proc/thread-self/ns/net"), root).unwrap());
-        for other in ["/proc/self/ns/uts", "/proc/self/status", "/proc", "/dev/null"] {
-            assert!(identify(Path::new(other), root).is_err(), "{other}");
-        }
     }
 
     proptest::proptest! {

@@ -183,6 +183,19 @@ fn a_container_that_ended_keeps_its_name() {
 }
 
 #[test]
+fn another_namespace_with_the_same_inode_is_not_confused() {
+    let tree = machine();
+    container(&tree, 400, WEB, A, 1000);
+    state(&tree, A, "later");
+    let mut watch = Watch::new(&tree);
+    watch.look(id(NEW));
+    // What the kernel would have told of the namespace that has the inode now.
+    watch.attributor.live.get_mut(&WEB).unwrap().id.cookie = 18;
+    assert_eq!(watch.name(NetnsId { inode: WEB, cookie: 17 }), None);
+    assert_eq!(watch.name(NetnsId { inode: WEB, cookie: 18 }).as_deref(), Some("later"));
+}
+
+#[test]
 fn an_inode_without_cookie_is_looked_at_again() {
     let tree = machine();
     let bare = NetnsId { inode: WEB, cookie: 0 };
