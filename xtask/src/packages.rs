@@ -65,14 +65,14 @@ pub(crate) fn ensure(programs: &[Program], privilege: Privilege) -> Result<()> {
 
 fn update(privilege: Privilege) -> Result<()> {
     let mut update = privilege.command("apt-get", &[], &[]);
-    command::step("package lists", update.args(["-q", "update"]))
+    command::step("package lists", update.args(["-qq", "update"]))
         .context("cannot fetch the package lists; is there network access?")
 }
 
 fn install(what: &str, packages: &[&str], privilege: Privilege) -> Result<()> {
     let quiet = [("DEBIAN_FRONTEND", OsStr::new("noninteractive"))];
     let mut install = privilege.command("apt-get", &quiet, &[]);
-    install.args(["-q", "-y", "--no-install-recommends", "install"]).args(packages);
+    install.args(["-qq", "-y", "--no-install-recommends", "install"]).args(packages);
     command::step(what, &mut install).context("cannot install packages")
 }
 

@@ -31,8 +31,7 @@ impl Privilege {
         }
         if find_program("sudo").is_none() {
             bail!(
-                "{purpose} needs root, and there is no sudo here.\n\
-                 Either become root (`su -`) and run the same command there, \
+                "{purpose} needs root, and there is no sudo here: run the same command as root, \
                  or install sudo (as root: `apt-get install sudo`, then `adduser YOU sudo`)"
             );
         }

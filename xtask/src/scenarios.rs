@@ -48,7 +48,8 @@ pub(crate) fn run(tools: &Tools, privilege: Privilege, filter: &[OsString], tall
     if scenarios.failed() > 0 {
         bail!("scenarios: {scenarios}");
     }
-    if scenarios.total() == 0 {
+    // `--list` makes no report.
+    if executables.is_empty() || scenarios.reports() > 0 && scenarios.total() == 0 {
         bail!("no scenario matches; `cargo xtask test scenarios -- --list` shows them all");
     }
     Ok(())
@@ -71,7 +72,10 @@ fn run_one(
     }
     let mut test = privilege.command(&executable.path, &variables, &["RUST_BACKTRACE"]);
     test.args(filter).current_dir(&executable.package_dir);
-    command::announce(&format!("scenarios ({})", executable.target), &command::shown(&test));
+    command::announce(
+        &format!("scenarios ({})", executable.target),
+        &format!("as root: {}", executable.path.display()),
+    );
 
     let reports = tally.reports();
     let status = tally.run(&mut test)?;

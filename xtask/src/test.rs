@@ -35,7 +35,7 @@ enum Part {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
     let result = run_parts(args, &mut tally);
-    if args.parts != [Part::Lint] {
+    if tally.total() > 0 {
         // For those who read the log, CI among them: one plain line, also after a failure.
         writeln!(io::stdout(), "{tally}").context("cannot write to stdout")?;
     }
@@ -46,7 +46,10 @@ fn run_parts(args: &Args, tally: &mut Tally) -> Result<()> {
     let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     // Now, not after minutes of building.
     let privilege = match wanted(Part::Scenarios) {
-        true => Some(acquire_root()?),
+        true => Some(
+            Privilege::acquire("running the scenarios")
+                .context("cannot start; `cargo xtask test lint unit` leaves the scenarios out")?,
+        ),
         false => None,
     };
     let tools = if wanted(Part::Lint) { Tools::for_lint()? } else { Tools::for_build()? };
@@ -61,11 +64,6 @@ fn run_parts(args: &Args, tally: &mut Tally) -> Result<()> {
         scenarios::run(&tools, privilege, &args.filter, tally).with_context(|| failed("scenarios"))?;
     }
     Ok(())
-}
-
-fn acquire_root() -> Result<Privilege> {
-    Privilege::acquire("running the scenarios")
-        .context("the rest needs no root: `cargo xtask test lint unit`")
 }
 
 fn failed(part: &str) -> String {
