@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Deserializer, Value};
 
 use crate::{command, tools::Tools};
@@ -47,7 +47,10 @@ pub(crate) fn executables(build: &mut Command) -> Result<Vec<Executable>> {
     let messages: Vec<Value> = messages
         .collect::<Result<_, _>>()
         .with_context(|| format!("cannot read the messages of `{shown}`"))?;
-    command::succeeded(build, child.wait()?)?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
     Ok(messages.iter().filter_map(executable).collect())
 }
 
