@@ -1,2 +1,63 @@
-//! Automation.
-fn main() {}
+//! netdrop's automation. `cargo xtask` is the only door to it.
+
+mod build;
+mod command;
+mod demo;
+mod leftovers;
+mod lint;
+mod packages;
+mod privilege;
+mod run;
+mod scenarios;
+mod tally;
+mod test;
+mod tools;
+mod unit;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, tests and demonstrates netdrop, and fetches what each of these needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds target/release/netdrop, with rust-src and bpf-linker fetched where they are missing.
+    Build,
+    /// Builds netdrop as you, then runs it as root: `cargo xtask run -- trace --port 53`.
+    Run {
+        /// What follows `--` is netdrop's own command line.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "NETDROP-ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Lints, unit tests and live-kernel scenarios; missing test tools are installed with apt-get.
+    Test(test::Args),
+    /// Drops packets in three ways, in network namespaces of its own, and traces them for some seconds.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Build => build::run(),
+        Task::Run { args } => run::run(args),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

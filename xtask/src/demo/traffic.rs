@@ -1,0 +1,112 @@
+//! Three kinds of packets that the demo's server cannot take, sent over and over.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::UdpSocket,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+use super::site::{SERVER, Site};
+use crate::{command, privilege::find_program};
+
+/// Nobody listens here.
+const CLOSED: (&str, u16) = (SERVER, 4000);
+
+/// Somebody listens here and never reads.
+const UNREAD: (&str, u16) = (SERVER, 5000);
+
+/// A rule drops what is sent here.
+const FORBIDDEN: (&str, u16) = (SERVER, 6000);
+
+/// The server has no route to this address, also from a range that is set aside for documentation.
+const UNROUTED: (&str, u16) = ("198.51.100.1", 7000);
+
+/// Long enough that a few of them fill the smallest receive buffer there is.
+const PAYLOAD: [u8; 512] = [b'.'; 512];
+
+/// The sender, and the receiver that does not read.
+pub(super) struct Traffic {
+    client: UdpSocket,
+    _unread: UdpSocket,
+    kinds: Vec<Kind>,
+}
+
+/// One kind of drop: where to send for it, and what happens there.
+struct Kind {
+    to: (&'static str, u16),
+    story: &'static str,
+}
+
+impl Traffic {
+    /// Sets the server up so that it has three reasons to drop.
+    pub(super) fn prepare(site: &Site) -> Result<Self> {
+        let unread = site.in_server(|| {
+            let socket = UdpSocket::bind(UNREAD).with_context(|| format!("cannot bind {UNREAD:?}"))?;
+            // The kernel raises it to the least it allows, which holds a packet or two.
+            set_socket_recv_buffer_size(&socket, 1).context("cannot set a receive buffer's size")?;
+            Ok(socket)
+        })?;
+        let client =
+            site.in_client(|| UdpSocket::bind(("0.0.0.0", 0)).context("cannot bind a UDP socket"))?;
+
+        let mut kinds = vec![
+            Kind { to: CLOSED, story: "UDP to port 4000, where nobody listens" },
+            Kind { to: UNREAD, story: "UDP to port 5000, whose receiver never reads" },
+        ];
+        if find_program("nft").is_some() {
+            forbid(site)?;
+            kinds.push(Kind { to: FORBIDDEN, story: "UDP to port 6000, which an nftables rule drops" });
+        } else {
+            eprintln!(
+                "note: no nft here (package nftables), so a missing route stands in for a firewall rule"
+            );
+            misroute(site)?;
+            kinds.push(Kind {
+                to: UNROUTED,
+                story: "UDP to be forwarded to 198.51.100.1, for which there is no route",
+            });
+        }
+        Ok(Self { client, _unread: unread, kinds })
+    }
+
+    /// What happens, a line for each kind.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.kinds.iter().map(|kind| kind.story)
+    }
+
+    /// Sends one packet of each kind.
+    pub(super) fn send(&mut self) {
+        for kind in &self.kinds {
+            if let Err(error) = self.client.send_to(&PAYLOAD, kind.to) {
+                eprintln!("warning: cannot send to {}:{}: {error}", kind.to.0, kind.to.1);
+            }
+        }
+    }
+}
+
+/// Loads a rule into the server's namespace; it goes away with that.
+fn forbid(site: &Site) -> Result<()> {
+    let rules = format!(
+        "table inet demo {{ chain input {{ type filter hook input priority filter; udp dport {} drop; }}; }}",
+        FORBIDDEN.1
+    );
+    let mut nft = Command::new("ip");
+    nft.args(["netns", "exec", site.server(), "nft", "-f", "-"]).stdin(Stdio::piped());
+    let mut child = nft.spawn().with_context(|| format!("cannot start `{}`", command::shown(&nft)))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(rules.as_bytes()).context("cannot write to nft")?;
+    }
+    command::succeeded(&nft, child.wait()?)
+}
+
+/// Makes the server a router for an address that it knows no way to.
+fn misroute(site: &Site) -> Result<()> {
+    let mut route = Command::new("ip");
+    route.args(["-n", site.client(), "route", "add", UNROUTED.0, "via", SERVER]);
+    command::output(&mut route)?;
+    site.in_server(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot switch forwarding on"))
+}
