@@ -37,6 +37,8 @@ impl Netns {
         for scope in ["all", "default"] {
             netns.try_sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), if ipv6 { "0" } else { "1" });
             netns.try_sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
+            // A distribution's default reaches new namespaces; scenarios that want the filter turn it on.
+            netns.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0");
         }
         netns.run("ip link set lo up");
         netns
