@@ -73,9 +73,30 @@ fn skip(name: &str, why: &str) {
 }
 
 /// Says that a scenario does not run because this kernel lacks a feature. Not an error under [`STRICT`]:
-/// nothing on this machine can repair it. `tried` is what the kernel answered.
-pub fn skip_for_kernel(name: &str, feature: &str, tried: &str) {
-    say(&format!("SKIP: {name}: this kernel has no {feature}: {}", tried.trim()));
+/// nothing on this machine can repair it. `refusal` is what the tool said; anything but the kernel's own
+/// words for a missing feature fails the test.
+#[track_caller]
+pub fn skip_for_kernel(name: &str, feature: &str, refusal: &str) {
+    const KERNEL_LACKS_IT: [&str; 7] = [
+        // nft: EOPNOTSUPP, or ENOENT for a module that does not exist.
+        "Could not process rule: Operation not supported",
+        "Could not process rule: No such file or directory",
+        // tc
+        "Specified qdisc kind is unknown",
+        "Specified qdisc not found",
+        // iptables
+        "missing kernel module",
+        "Table does not exist",
+        "No chain/target/match by that name",
+    ];
+    let lacks = KERNEL_LACKS_IT.iter().any(|words| refusal.contains(words));
+    assert!(lacks, "{name}: {feature} was refused, but not because the kernel lacks it: {refusal}");
+    say(&format!("SKIP: {name}: this kernel has no {feature}: {}", refusal.trim()));
+}
+
+/// Says that a scenario does not run because it needs more CPUs than this machine has.
+pub fn skip_for_cpus(name: &str, needed: usize) {
+    say(&format!("SKIP: {name}: needs {needed} CPUs"));
 }
 
 /// Writes to the real stderr: the test runner captures what the print macros write and shows it for

@@ -1,6 +1,7 @@
 //! One network namespace of a lab: running commands and threads inside it, its sysctls, its removal.
 
 use std::fs::{self, File};
+use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic;
@@ -90,11 +91,17 @@ impl Netns {
     /// Runs a command inside that reads `input` from stdin; panics when it fails.
     #[track_caller]
     pub fn run_with_input(&self, words: &str, input: &str) -> String {
-        // The file, not a pipe: no thread is needed to write while the command runs.
-        let mut file = tempfile::tempfile().expect("create a temporary file");
-        std::io::Write::write_all(&mut file, input.as_bytes()).expect("write the temporary file");
-        std::io::Seek::rewind(&mut file).expect("rewind the temporary file");
-        finish(self.command(words).stdin(Stdio::from(file)))
+        self.try_run_with_input(words, input).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs a command inside that reads `input` from stdin; `Err` says how it failed.
+    pub fn try_run_with_input(&self, words: &str, input: &str) -> Result<String, String> {
+        // A file, not a pipe: no thread is needed to write while the command runs.
+        let mut file = tempfile::tempfile().map_err(|error| format!("create a temporary file: {error}"))?;
+        file.write_all(input.as_bytes())
+            .and_then(|()| file.rewind())
+            .map_err(|error| format!("write a temporary file: {error}"))?;
+        try_finish(self.command(words).stdin(Stdio::from(file)))
     }
 
     /// Writes a sysctl of this namespace; `key` is the path below `/proc/sys`.
@@ -132,13 +139,15 @@ impl Drop for Netns {
 /// Runs `command` to its end and returns its stdout; panics with its stderr when it fails.
 #[track_caller]
 pub(crate) fn finish(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    try_finish(command).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs `command` to its end and returns its stdout; `Err` has its stderr.
+fn try_finish(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    Err(format!("{command:?}: {}\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }

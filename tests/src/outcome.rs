@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::contract::{check_event, check_summary};
 use crate::netns::Netns;
+use crate::trace::Ended;
 
 /// Events a failed test prints.
 const SHOWN_ON_FAILURE: usize = 20;
@@ -18,7 +19,7 @@ pub struct Outcome {
     pub command: String,
     /// Exit status.
     pub status: ExitStatus,
-    /// `drop` events, in the order printed.
+    /// `drop` events, in the order printed; of a flood, the first ones.
     pub events: Vec<Value>,
     /// `lost` of each `loss` line.
     pub losses: Vec<u64>,
@@ -45,31 +46,39 @@ pub struct Dropped<'a> {
 impl Outcome {
     /// Checks that every line follows the contract and that all sums hold.
     #[track_caller]
-    pub(crate) fn new(command: String, status: ExitStatus, stdout: &[String], stderr: Vec<String>) -> Self {
+    pub(crate) fn new(ended: Ended) -> Self {
+        let Ended { command, status, stdout, events, stderr } = ended;
         let mut outcome =
             Self { command, status, events: Vec::new(), losses: Vec::new(), summary: Value::Null, stderr };
         for (number, line) in stdout.iter().enumerate() {
-            let value: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("line {}: {error}: {line}", number + 1));
-            assert_eq!(value["v"], 1, "version of line {}: {line}", number + 1);
-            assert!(outcome.summary.is_null(), "line {} comes after the summary: {line}", number + 1);
-            match value["kind"].as_str() {
-                Some("drop") => {
-                    check_event(&value).unwrap_or_else(|why| panic!("line {}: {why}: {line}", number + 1));
-                    outcome.events.push(value);
-                }
-                Some("loss") => outcome
-                    .losses
-                    .push(value["lost"].as_u64().unwrap_or_else(|| panic!("loss without a count: {line}"))),
-                Some("summary") => outcome.summary = value,
-                other => panic!("line {}: unknown kind {other:?}: {line}", number + 1),
-            }
+            outcome.take_line(line).unwrap_or_else(|why| panic!("line {}: {why}: {line}", number + 1));
         }
         assert!(outcome.status.success(), "exit status {}", outcome.status);
         check_summary(&outcome.summary).unwrap_or_else(|why| panic!("summary: {why}"));
-        assert_eq!(outcome.events.len() as u64, outcome.number("shown"), "events printed and `shown`");
+        assert_eq!(events, outcome.number("shown"), "events printed and `shown`");
         assert_eq!(outcome.losses.iter().sum::<u64>(), outcome.number("lost"), "loss lines and `lost`");
         outcome
+    }
+
+    /// Sorts one line of stdout in.
+    fn take_line(&mut self, line: &str) -> Result<(), String> {
+        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if value["v"] != 1 {
+            return Err("v is not 1".to_owned());
+        }
+        if !self.summary.is_null() {
+            return Err("it comes after the summary".to_owned());
+        }
+        match value["kind"].as_str() {
+            Some("drop") => {
+                check_event(&value)?;
+                self.events.push(value);
+            }
+            Some("loss") => self.losses.push(value["lost"].as_u64().ok_or("loss without a count")?),
+            Some("summary") => self.summary = value,
+            other => return Err(format!("unknown kind {other:?}")),
+        }
+        Ok(())
     }
 
     /// A number of the summary.

@@ -10,6 +10,11 @@ impl Netns {
         self.run_with_input("nft -f -", script);
     }
 
+    /// Loads an nft script; `Err` holds the refusal where the kernel lacks what it needs.
+    pub fn try_nft(&self, script: &str) -> Result<(), String> {
+        self.try_run_with_input("nft -f -", script).map(drop)
+    }
+
     /// Loads one inet base chain with one rule that counts and drops what `matches`.
     ///
     /// The chain's counter is named after its hook: read it with [`Netns::nft_packets`].

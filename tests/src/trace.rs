@@ -1,8 +1,9 @@
 //! A running `netdrop trace --json`: started, watched while traffic flows, ended.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::mem;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,14 @@ const READY: &str = "netdrop: tracing";
 #[derive(Clone, Debug)]
 pub struct Trace {
     args: Vec<String>,
-    keep_lines: usize,
+    read_lines: usize,
+    keep_events: usize,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { args: ["trace", "--json"].map(str::to_owned).to_vec(), keep_lines: usize::MAX }
+        let args = ["trace", "--json"].map(str::to_owned).to_vec();
+        Self { args, read_lines: usize::MAX, keep_events: usize::MAX }
     }
 }
 
@@ -51,7 +54,14 @@ impl Trace {
     /// Closes netdrop's stdout after this many lines, as `head` does.
     #[must_use]
     pub fn close_stdout_after(mut self, lines: usize) -> Self {
-        self.keep_lines = lines;
+        self.read_lines = lines;
+        self
+    }
+
+    /// Keeps only the first events of a flood and counts the others: a million of them would fill memory.
+    #[must_use]
+    pub fn keep_events(mut self, events: usize) -> Self {
+        self.keep_events = events;
         self
     }
 
@@ -63,8 +73,18 @@ impl Trace {
         let spelled = format!("{command:?}");
         let mut child = Killed::start(&mut command);
         let shared = Arc::new(Shared::default());
-        let stdout = read_lines(child.0.stdout.take(), &shared, self.keep_lines, |seen| &mut seen.stdout);
-        let stderr = read_lines(child.0.stderr.take(), &shared, usize::MAX, |seen| &mut seen.stderr);
+        let keep_events = self.keep_events;
+        let stdout = read_lines(child.0.stdout.take(), &shared, self.read_lines, move |seen, line| {
+            if is_event(&line) {
+                seen.events += 1;
+                if seen.events > keep_events as u64 {
+                    return;
+                }
+            }
+            seen.stdout.push(line);
+        });
+        let stderr =
+            read_lines(child.0.stderr.take(), &shared, usize::MAX, |seen, line| seen.stderr.push(line));
         let mut tracing =
             Tracing { child, command: spelled, shared, readers: vec![stdout, stderr], ended: false };
         tracing.await_ready();
@@ -75,7 +95,10 @@ impl Trace {
 /// What has been read so far.
 #[derive(Default)]
 struct Seen {
+    /// Kept lines of stdout.
     stdout: Vec<String>,
+    /// Events on stdout, kept or not.
+    events: u64,
     stderr: Vec<String>,
 }
 
@@ -88,7 +111,8 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().expect("a reader never panics while it holds the lock")
+        // A test that panicked with the lock in hand still wants to print what was read.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +167,7 @@ impl Tracing {
             }
             let left = end.saturating_duration_since(Instant::now());
             assert!(left > Duration::ZERO, "{what}: {} of {count} events within {DEADLINE:?}", found.len());
-            (seen, _) = self.shared.bell.wait_timeout(seen, left).expect("a reader never panics");
+            (seen, _) = self.shared.bell.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -154,9 +178,9 @@ impl Tracing {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.command));
     }
 
-    /// The process.
-    pub fn child(&self) -> &Child {
-        &self.child.0
+    /// Whether netdrop has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        ended(&mut self.child.0).is_ok()
     }
 
     /// Ends the trace as Ctrl-C does, and checks what it printed against the contract.
@@ -169,21 +193,40 @@ impl Tracing {
     /// Waits for the end of the trace, and checks what it printed against the contract.
     #[track_caller]
     pub fn finish(self) -> Outcome {
-        let (command, status, stdout, stderr) = self.finish_raw();
-        Outcome::new(command, status, &stdout, stderr)
+        Outcome::new(self.finish_raw())
     }
 
-    /// Waits for the end of the trace: command line, status, lines of stdout, lines of stderr.
+    /// Waits for the end of a trace that need not follow the contract, as after a closed pipe.
     #[track_caller]
-    pub fn finish_raw(mut self) -> (String, ExitStatus, Vec<String>, Vec<String>) {
+    pub fn finish_raw(mut self) -> Ended {
         let status = wait::until(&format!("{} ends", self.command), || ended(&mut self.child.0));
         self.ended = true;
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader does not panic");
         }
         let mut seen = self.shared.lock();
-        (self.command.clone(), status, std::mem::take(&mut seen.stdout), std::mem::take(&mut seen.stderr))
+        Ended {
+            command: self.command.clone(),
+            status,
+            stdout: mem::take(&mut seen.stdout),
+            events: seen.events,
+            stderr: mem::take(&mut seen.stderr),
+        }
     }
+}
+
+/// Everything a trace that has ended printed.
+pub struct Ended {
+    /// Command line.
+    pub command: String,
+    /// Exit status.
+    pub status: ExitStatus,
+    /// Kept lines of stdout.
+    pub stdout: Vec<String>,
+    /// Events on stdout, kept or not.
+    pub events: u64,
+    /// Lines of stderr.
+    pub stderr: Vec<String>,
 }
 
 impl Drop for Tracing {
@@ -202,19 +245,24 @@ impl Drop for Tracing {
     }
 }
 
+/// Whether a line of stdout is an event, found without parsing it.
+fn is_event(line: &str) -> bool {
+    line.get(..40).is_some_and(|start| start.contains(r#""drop""#))
+}
+
 /// Reads a pipe line by line on a thread, `limit` lines at most, and closes it then.
 fn read_lines(
     pipe: Option<impl Read + Send + 'static>,
     shared: &Arc<Shared>,
     limit: usize,
-    list: fn(&mut Seen) -> &mut Vec<String>,
+    take: impl Fn(&mut Seen, String) + Send + 'static,
 ) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
         let Some(pipe) = pipe else { return };
         for line in BufReader::new(pipe).lines().take(limit) {
             let Ok(line) = line else { return };
-            list(&mut shared.lock()).push(line);
+            take(&mut shared.lock(), line);
             shared.bell.notify_all();
         }
     })
