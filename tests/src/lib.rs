@@ -1,1 +1,26 @@
-//! Test harness.
+//! Scenario harness: provokes real drops in namespaces of its own and holds netdrop's output against
+//! the kernel's counters.
+//!
+//! A scenario reads as a story: a [`Lab`] gives namespaces, a [`Trace`] watches one of them, traffic is
+//! sent, the kernel's own counter says how many packets went, and the [`Outcome`] must agree.
+//! Everything a lab makes is removed in `Drop`, also when the test panics. Functions here panic with
+//! what they tried, because the only thing a test can do about an error is fail.
+
+pub mod binary;
+pub mod contract;
+pub mod counters;
+pub mod flood;
+pub mod frame;
+pub mod lab;
+pub mod link;
+pub mod netns;
+pub mod outcome;
+pub mod rules;
+pub mod trace;
+pub mod traffic;
+pub mod wait;
+
+pub use lab::Lab;
+pub use netns::Netns;
+pub use outcome::{Dropped, Outcome};
+pub use trace::{Trace, Tracing};

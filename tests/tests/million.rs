@@ -1,0 +1,57 @@
+//! A million drops, counted to the packet.
+
+use std::sync::{Mutex, PoisonError};
+
+use netdrop_tests::flood::{Flood, cpus};
+use netdrop_tests::{Lab, Trace, wait};
+
+/// Drops of one run.
+const MILLION: u64 = 1_000_000;
+
+/// One flood at a time: the machine's CPUs belong to it.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Floods a rule from `senders` CPUs and requires that netdrop counted what the rule counted.
+fn counts_a_million(name: &str, senders: usize, args: &[&str]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(lab) = Lab::new(name, &["nft"]) else { return };
+    let netns = lab.netns("only");
+    netns.nft_drop("input", "udp dport 9");
+    let cpus = cpus();
+    // On a machine with one CPU the threads share it.
+    let flood =
+        |sender: usize| Flood::new("127.0.0.1:9", MILLION / senders as u64).on_cpu(cpus[sender % cpus.len()]);
+    let floods: Vec<Flood> = (0..senders).map(flood).collect();
+    let tracing = Trace::of(&netns).args(args).keep_events(20).start();
+
+    Flood::send_all(&floods, &netns);
+    let by_rule = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
+    // A full per-CPU backlog drops before the rule: the device counts these.
+    let by_device = netns.link_counter("lo", "/stats64/rx/dropped").expect("every device counts drops");
+    assert_eq!(by_rule + by_device, MILLION, "sent");
+
+    let outcome = tracing.stop();
+    outcome.expect_count("netfilter-rule", outcome.cause_count("netfilter-rule"), by_rule);
+    outcome.expect_count("seen", outcome.number("seen"), by_rule + by_device);
+    outcome.expect_count(netns.name(), outcome.netns_count(&netns), by_rule + by_device);
+}
+
+#[test]
+fn from_one_cpu() {
+    counts_a_million("million-1", 1, &[]);
+}
+
+#[test]
+fn from_two_cpus() {
+    counts_a_million("million-2", 2, &[]);
+}
+
+#[test]
+fn from_one_cpu_summary_only() {
+    counts_a_million("million-1s", 1, &["--summary-only"]);
+}
+
+#[test]
+fn from_two_cpus_summary_only() {
+    counts_a_million("million-2s", 2, &["--summary-only"]);
+}

@@ -1,0 +1,48 @@
+//! A ring that is too small: what is lost is counted, to the packet.
+
+use netdrop_tests::flood::Flood;
+use netdrop_tests::{Lab, Outcome, Trace, wait};
+use rustix::process::Signal;
+
+/// Requires that nothing but the flood was seen, all of it, and that some events did not fit.
+#[track_caller]
+fn expect_all_counted(outcome: &Outcome, netns: &netdrop_tests::Netns, counted: u64) {
+    outcome.expect_count("seen", outcome.number("seen"), counted);
+    outcome.expect_count("netfilter-rule", outcome.cause_count("netfilter-rule"), counted);
+    outcome.expect_count(netns.name(), outcome.netns_count(netns), counted);
+    assert!(outcome.number("lost") > 0, "the ring was large enough");
+    // Outcome has checked that the loss lines and events add up with the summary.
+    assert!(!outcome.losses.is_empty());
+}
+
+#[test]
+fn events_that_do_not_fit_are_counted() {
+    let Some(lab) = Lab::new("ring-paused", &["nft"]) else { return };
+    let netns = lab.netns("only");
+    netns.nft_drop("input", "udp dport 9");
+    let tracing = Trace::of(&netns).args(&["--buffer-size", "4"]).start();
+
+    tracing.signal(Signal::STOP);
+    Flood::new("127.0.0.1:9", 2000).send_from(&netns);
+    let counted = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
+    tracing.signal(Signal::CONT);
+
+    let outcome = tracing.stop();
+    assert_eq!(counted, 2000);
+    expect_all_counted(&outcome, &netns, counted);
+}
+
+#[test]
+fn a_flood_beside_a_running_reader_is_counted() {
+    let Some(lab) = Lab::new("ring-flood", &["nft"]) else { return };
+    let netns = lab.netns("only");
+    netns.nft_drop("input", "udp dport 9");
+    let tracing = Trace::of(&netns).args(&["--buffer-size", "4"]).keep_events(20).start();
+
+    Flood::new("127.0.0.1:9", 100_000).send_from(&netns);
+    let counted = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
+
+    let outcome = tracing.stop();
+    assert_eq!(counted, 100_000);
+    expect_all_counted(&outcome, &netns, counted);
+}
