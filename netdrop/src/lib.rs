@@ -1,1 +1,2 @@
 //! netdrop.
+pub mod cause;
