@@ -1,2 +1,3 @@
 //! netdrop.
 pub mod cause;
+pub mod cli;
