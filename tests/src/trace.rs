@@ -44,6 +44,12 @@ impl Trace {
         Self::default()
     }
 
+    /// `netdrop top --json` over one namespace: its lines are read with [`Tracing::finish_raw`].
+    pub fn top_of(netns: &Netns) -> Self {
+        let args = ["top", "--batch", "--json"].map(str::to_owned).to_vec();
+        Self { args, ..Self::default() }.args(&["--netns", &netns.path().to_string_lossy()])
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
