@@ -101,7 +101,7 @@ pub fn skip_for_cpus(name: &str, needed: usize) {
 
 /// Writes to the real stderr: the test runner captures what the print macros write and shows it for
 /// failed tests only.
-fn say(line: &str) {
+pub fn say(line: &str) {
     // Nobody to tell when stderr is closed.
     let _ = writeln!(io::stderr(), "{line}");
 }

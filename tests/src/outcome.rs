@@ -116,6 +116,14 @@ impl Outcome {
         );
     }
 
+    /// How many drops that the kernel counted netdrop neither saw nor reported as missed; panics when it
+    /// saw more than there were. For [`crate::hidden::repeat_while_short`].
+    #[track_caller]
+    pub fn shortfall(&self, what: &str, seen: u64, counted: u64) -> u64 {
+        assert!(seen <= counted, "{what}: netdrop says {seen}, the kernel counted {counted}");
+        counted.saturating_sub(seen + self.number("missed"))
+    }
+
     /// Requires that the drops are in the summary and all among the events, named, placed and decoded as
     /// expected; returns the first event.
     #[track_caller]

@@ -44,6 +44,12 @@ impl Trace {
         Self::default()
     }
 
+    /// `netdrop top --json` over one namespace: its lines are read with [`Tracing::finish_raw`].
+    pub fn top_of(netns: &Netns) -> Self {
+        let args = ["top", "--batch", "--json"].map(str::to_owned).to_vec();
+        Self { args, ..Self::default() }.args(&["--netns", &netns.path().to_string_lossy()])
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
@@ -140,6 +146,13 @@ impl Tracing {
         });
     }
 
+    /// The first event so far that `wanted` accepts.
+    #[track_caller]
+    pub fn find_event(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let seen = self.shared.lock();
+        seen.stdout.iter().map(|line| parsed(line)).find(|event| event["kind"] == "drop" && wanted(event))
+    }
+
     /// Waits for an event that `wanted` accepts and returns the first one.
     #[track_caller]
     pub fn await_event(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -155,8 +168,7 @@ impl Tracing {
         let mut seen = self.shared.lock();
         loop {
             for line in &seen.stdout[read..] {
-                let event: Value =
-                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in line: {line}"));
+                let event = parsed(line);
                 if event["kind"] == "drop" && wanted(&event) {
                     found.push(event);
                 }
@@ -243,6 +255,12 @@ impl Drop for Tracing {
             );
         }
     }
+}
+
+/// A line of stdout as JSON.
+#[track_caller]
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in line: {line}"))
 }
 
 /// Whether a line of stdout is an event, found without parsing it.

