@@ -29,7 +29,7 @@ pub(crate) struct Args {
     netdrop: Option<PathBuf>,
 }
 
-/// How often each kind of drop happens.
+/// Between two drops: slow enough to read along, and the whole demo fits on a screen.
 const PACE: Duration = Duration::from_millis(400);
 
 /// How long netdrop may take to end by itself once it was asked to.
@@ -73,7 +73,7 @@ fn show(netdrop: &Path, seconds: u64) -> Result<()> {
     command::announce("trace", &command::shown(&trace));
     let mut netdrop = Traced::start(&mut trace)?;
     while !netdrop.ended()? {
-        traffic.send();
+        traffic.send_next();
         interrupt.wait(PACE);
         if interrupt.is_set() {
             netdrop.stop()?;

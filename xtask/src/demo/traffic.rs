@@ -33,6 +33,8 @@ pub(super) struct Traffic {
     client: UdpSocket,
     _unread: UdpSocket,
     kinds: Vec<Kind>,
+    /// Index of the kind whose turn it is.
+    next: usize,
 }
 
 /// One kind of drop: where to send for it, and what happens there.
@@ -70,7 +72,7 @@ impl Traffic {
                 story: "UDP to be forwarded to 198.51.100.1, for which there is no route",
             });
         }
-        Ok(Self { client, _unread: unread, kinds })
+        Ok(Self { client, _unread: unread, kinds, next: 0 })
     }
 
     /// What happens, a line for each kind.
@@ -78,12 +80,12 @@ impl Traffic {
         self.kinds.iter().map(|kind| kind.story)
     }
 
-    /// Sends one packet of each kind.
-    pub(super) fn send(&mut self) {
-        for kind in &self.kinds {
-            if let Err(error) = self.client.send_to(&PAYLOAD, kind.to) {
-                eprintln!("warning: cannot send to {}:{}: {error}", kind.to.0, kind.to.1);
-            }
+    /// Sends one packet, of another kind each time.
+    pub(super) fn send_next(&mut self) {
+        let Kind { to: (address, port), .. } = self.kinds[self.next];
+        self.next = (self.next + 1) % self.kinds.len();
+        if let Err(error) = self.client.send_to(&PAYLOAD, (address, port)) {
+            eprintln!("warning: cannot send to {address}:{port}: {error}");
         }
     }
 }
