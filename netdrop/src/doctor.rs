@@ -10,7 +10,7 @@ use crate::{
     filter::Filter,
     judge::gather_table,
     kernel::{
-        KfreeSkbArguments, Kernel, KernelError,
+        BLIND_IN_INIT, Kernel, KernelError, KfreeSkbArguments,
         btf::KernelBtf,
         capabilities::{Capabilities, Lockdown, in_initial_user_namespace},
     },
@@ -162,7 +162,10 @@ fn privileges() -> Vec<Check> {
             }
             for lacking in lacking {
                 let found = format!("no {}", lacking.capability);
-                let remedy = format!("run as root, or in a container with --cap-add {}", &lacking.capability.name()[4..]);
+                let remedy = format!(
+                    "run as root, or in a container with --cap-add {}",
+                    &lacking.capability.name()[4..]
+                );
                 checks.push(if lacking.required {
                     Check::missing("capabilities", found, remedy)
                 } else {
@@ -232,7 +235,18 @@ fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
             "sysctl kernel.kptr_restrict=1 and CAP_SYSLOG",
         ),
     });
+    if kernel.blind_in_init {
+        checks.push(Check::limited(
+            "completeness",
+            BLIND_IN_INIT,
+            "few drops, most on a machine whose process 1 is busy",
+            "a kernel without this patch",
+        ));
+    }
     let (keys, bytes) = counter_memory();
-    checks.push(Check::ok("counters", format!("{keys} keys, {:.1} MiB of kernel memory", bytes as f64 / 1_048_576.0)));
+    checks.push(Check::ok(
+        "counters",
+        format!("{keys} keys, {:.1} MiB of kernel memory", bytes as f64 / 1_048_576.0),
+    ));
     checks
 }

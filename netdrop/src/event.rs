@@ -44,7 +44,10 @@ impl Direction {
         /// Functions that drop before the stack has noted the arriving interface.
         const BEFORE_ARRIVAL: &[&str] = &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic"];
         let routed = event.have & HAVE_ROUTE != 0;
-        if routed && matches!(input, Some("ip_forward" | "ip6_forward" | "ip_mr_input" | "ip6_mr_input")) && event.iif != 0 {
+        if routed
+            && matches!(input, Some("ip_forward" | "ip6_forward" | "ip_mr_input" | "ip6_mr_input"))
+            && event.iif != 0
+        {
             return Some(Self::Forward);
         }
         if event.have & HAVE_SOCKET != 0 || event.iif != 0 {
@@ -110,7 +113,7 @@ impl Event {
     ) -> Self {
         let packet = Packet::from_event(record);
         let direction = Direction::of(record, input, judged.location.symbol.as_deref());
-        let socket = (record.have & HAVE_SOCKET_MEMORY != 0).then(|| SocketMemory {
+        let socket = (record.have & HAVE_SOCKET_MEMORY != 0).then_some(SocketMemory {
             used: record.socket_used,
             limit: record.socket_limit,
             sysctl: match packet.proto {
@@ -119,7 +122,16 @@ impl Event {
                 _ => None,
             },
         });
-        Self { time, packet, direction, netns: netns(record), attribution, interface: interface(record), socket, judged }
+        Self {
+            time,
+            packet,
+            direction,
+            netns: netns(record),
+            attribution,
+            interface: interface(record),
+            socket,
+            judged,
+        }
     }
 }
 
@@ -164,7 +176,11 @@ mod tests {
             (0, 0, None, None, None),
         ];
         for (have, iif, input, location, expected) in cases {
-            assert_eq!(Direction::of(&record(have, iif), input, location), expected, "{have} {iif} {input:?}");
+            assert_eq!(
+                Direction::of(&record(have, iif), input, location),
+                expected,
+                "{have} {iif} {input:?}"
+            );
         }
     }
 

@@ -16,7 +16,11 @@ impl Signals {
     ///
     /// When the system refuses the handlers.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, caught: 0 })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            caught: 0,
+        })
     }
 
     /// Waits for either.

@@ -70,7 +70,8 @@ impl Summary {
         for row in &self.rows {
             sums.entry((row.cause.as_deref(), row.class.as_str())).or_insert((row.class, 0)).1 += row.count;
         }
-        let mut causes: Vec<_> = sums.into_iter().map(|((cause, _), (class, count))| (cause, class, count)).collect();
+        let mut causes: Vec<_> =
+            sums.into_iter().map(|((cause, _), (class, count))| (cause, class, count)).collect();
         causes.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
         causes
     }

@@ -107,13 +107,21 @@ pub async fn run(
         }
         let now = Instant::now();
         let totals = Totals::new(&tracer.counters()?, &mut judge, &plan.filter.causes, None, now - started);
-        let summary = Summary::new(totals, |id| attributor.lookup(id), plan.all, kernel.release.clone(), hooks(&tracer));
+        let summary = Summary::new(
+            totals,
+            |id| attributor.lookup(id),
+            plan.all,
+            kernel.release.clone(),
+            hooks(&tracer),
+        );
         let added = added(&summary, &mut before);
         let table = Table { summary, added, time: Timestamp::now(), span: now - last };
         write(&mut outlet.buffer, plan, &table);
         last = now;
         printed += 1;
-        if outlet.flush(&mut signals).await.map_err(TraceError::Output)? != Written::All || signals.caught() > 0 {
+        if outlet.flush(&mut signals).await.map_err(TraceError::Output)? != Written::All
+            || signals.caught() > 0
+        {
             break;
         }
     }

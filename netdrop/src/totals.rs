@@ -93,7 +93,13 @@ impl Totals {
             totals.lost += drop.lost;
             let row = rows
                 .entry((judged.cause.clone(), judged.class.as_str(), key.netns_inode, key.netns_cookie))
-                .or_insert_with(|| Row { cause: Some(judged.cause.clone()), class: judged.class, netns: netns(key), count: 0, segments: 0 });
+                .or_insert_with(|| Row {
+                    cause: Some(judged.cause.clone()),
+                    class: judged.class,
+                    netns: netns(key),
+                    count: 0,
+                    segments: 0,
+                });
             row.count += drop.count;
             row.segments += drop.segments;
         }
@@ -126,7 +132,13 @@ impl Totals {
         self.overflow = overflow;
         self.seen += overflow;
         self.lost += counters.cells.lost.saturating_sub(keyed_lost);
-        self.rows.push(Row { cause: None, class: Class::Suspect, netns: None, count: overflow, segments: overflow });
+        self.rows.push(Row {
+            cause: None,
+            class: Class::Suspect,
+            netns: None,
+            count: overflow,
+            segments: overflow,
+        });
     }
 
     /// Difference between drops seen and drops accounted for; 0 unless netdrop is wrong.

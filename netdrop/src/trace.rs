@@ -6,7 +6,6 @@ use netdrop_common::event::{DropEvent, KEY_OVERFLOWED};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    say::say,
     attribute::{Attributor, HostPaths},
     bpf::{LoadError, LogLevel, Settings, Tracer},
     cause::{Catalogue, Class},
@@ -15,8 +14,9 @@ use crate::{
     event::{Event, netns},
     judge::{Judge, gather_table},
     kernel::Kernel,
-    output::Sink,
     outlet::{Outlet, Written},
+    output::Sink,
+    say::say,
     signals::Signals,
     summary::Summary,
     totals::{Tally, Totals, wanted},
@@ -116,7 +116,12 @@ impl Pipeline<'_> {
         }
     }
 
-    fn event(&mut self, record: &DropEvent, clock: Clock, judged: std::rc::Rc<crate::judge::Judged>) -> Event {
+    fn event(
+        &mut self,
+        record: &DropEvent,
+        clock: Clock,
+        judged: std::rc::Rc<crate::judge::Judged>,
+    ) -> Event {
         let attribution = netns(record).map(|id| self.attributor.lookup(id)).unwrap_or_default();
         let input = self.judge.function(record.dst_input);
         Event::new(record, clock.wall(record.time_ns), judged, attribution, input)
@@ -275,7 +280,12 @@ impl Losses {
         self.due.get_or_insert_with(|| Instant::now() + LOSS_INTERVAL);
     }
 
-    fn report(&mut self, tracer: &Tracer, sink: &mut dyn Sink, outlet: &mut Outlet) -> Result<(), TraceError> {
+    fn report(
+        &mut self,
+        tracer: &Tracer,
+        sink: &mut dyn Sink,
+        outlet: &mut Outlet,
+    ) -> Result<(), TraceError> {
         self.due = None;
         let lost = tracer.lost()?;
         let new = lost - self.reported;

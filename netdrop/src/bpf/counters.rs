@@ -53,7 +53,10 @@ pub(super) struct CounterMaps {
 
 impl CounterMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        Ok(Self { drops: super::tracer::take_map(ebpf, "DROPS")?, cells: super::tracer::take_map(ebpf, "CELLS")? })
+        Ok(Self {
+            drops: super::tracer::take_map(ebpf, "DROPS")?,
+            cells: super::tracer::take_map(ebpf, "CELLS")?,
+        })
     }
 
     /// Sums every counter over all CPUs. While hooks run, this is a moment's view; after detaching it is exact.

@@ -42,6 +42,5 @@ impl log::Log for Stderr {
 
 /// Opens the channel. It must outlive the loading of programs, which refer to its map.
 pub(super) fn open(ebpf: &mut Ebpf) -> Result<EbpfLogger<Stderr>, LoadError> {
-    EbpfLogger::init_with_logger(ebpf, Stderr)
-        .map_err(|error| LoadError::Log { source: Box::new(error) })
+    EbpfLogger::init_with_logger(ebpf, Stderr).map_err(|error| LoadError::Log { source: Box::new(error) })
 }

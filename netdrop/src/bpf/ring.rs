@@ -27,7 +27,8 @@ impl EventRing {
     pub(super) fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
         // SAFETY: `RingBuf` owns its descriptor and returns the same one for as long as it lives, and
         // `AsyncFd` owns the `RingBuf`.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(std::io::Error::from)?;
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(std::io::Error::from)?;
         Ok(Self { ring, last_record: None })
     }
 

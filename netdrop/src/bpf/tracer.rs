@@ -83,10 +83,10 @@ impl LoadError {
 fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     let mut link = Some(error);
     while let Some(error) = link {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            if io.kind() == io::ErrorKind::PermissionDenied {
-                return true;
-            }
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return true;
         }
         link = error.source();
     }
@@ -143,7 +143,8 @@ impl Tracer {
             .map_err(|error| LoadError::of("create netdrop's maps", error))?;
         drop(loader);
         let logger = (level > LogLevel::Off).then(|| log::open(&mut ebpf)).transpose()?;
-        let counters = CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
+        let counters =
+            CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
         let name = kernel.kfree_skb.program();
         let program = btf_tracepoint(&mut ebpf, name)
             .map_err(|error| LoadError::of("find the program for skb:kfree_skb", error))?;

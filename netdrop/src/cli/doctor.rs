@@ -49,10 +49,23 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
     for probe in &report.probes {
         match (probe.rung, probe.program) {
             (Some(rung), Some(program)) => {
-                let size = probe.instructions.map_or(String::new(), |count| format!(", {count} instructions"));
-                entry(out, page, State::Ok, probe.point, &format!("by {rung} ({program}{size}): {}", probe.shows))?;
+                let size =
+                    probe.instructions.map_or(String::new(), |count| format!(", {count} instructions"));
+                entry(
+                    out,
+                    page,
+                    State::Ok,
+                    probe.point,
+                    &format!("by {rung} ({program}{size}): {}", probe.shows),
+                )?;
             }
-            _ => entry(out, page, State::Missing, probe.point, probe.error.as_deref().unwrap_or("not observed"))?,
+            _ => entry(
+                out,
+                page,
+                State::Missing,
+                probe.point,
+                probe.error.as_deref().unwrap_or("not observed"),
+            )?,
         }
     }
     writeln!(out, "\n{heading}Kernel and privileges{heading:#}")?;
@@ -65,7 +78,8 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
             wrapped(out, page, &format!("to get it: {remedy}"))?;
         }
     }
-    let end = if report.usable { "`netdrop trace` works here." } else { "`netdrop trace` does not work here." };
+    let end =
+        if report.usable { "`netdrop trace` works here." } else { "`netdrop trace` does not work here." };
     writeln!(out, "\n{end}")
 }
 

@@ -13,7 +13,7 @@ const DEFAULT_WIDTH: usize = 80;
 
 /// Explain a cause, a drop reason or a kernel function; without a name, list all causes.
 #[derive(Args, Debug)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// A cause (`udp-receive-buffer-full`), a drop reason (`NO_SOCKET`) or a kernel function (`ip_error`)
     #[arg(value_name = "CAUSE|REASON|SYMBOL")]
     name: Option<String>,
@@ -25,7 +25,7 @@ pub struct ExplainArgs {
 /// A name that the catalogue does not have. A mistake in usage: exit code 2.
 #[derive(Debug, Error)]
 #[error("{}", self.message())]
-pub struct UnknownName {
+pub(super) struct UnknownName {
     /// The name as it was given.
     pub name: String,
     /// Names that are close to it.
@@ -51,7 +51,7 @@ impl UnknownName {
 /// # Errors
 ///
 /// [`UnknownName`], an [`io::Error`] of `out`, or a malformed catalogue.
-pub fn run(args: &ExplainArgs, color: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn run(args: &ExplainArgs, color: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let width = terminal_size::terminal_size_of(io::stdout())
         .map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns));
     explain(&Catalogue::builtin()?, args, Page::new(width, color), out)

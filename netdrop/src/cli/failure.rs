@@ -3,6 +3,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use super::explain::UnknownName;
 use crate::{bpf::LoadError, kernel::KernelError, trace::TraceError};
 
 const ERROR: u8 = 1;
@@ -43,7 +44,7 @@ pub fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     if error.chain().any(closed) {
         return None;
     }
-    let code = if error.chain().any(|cause| cause.is::<Usage>()) {
+    let code = if error.chain().any(|cause| cause.is::<Usage>() || cause.is::<UnknownName>()) {
         USAGE
     } else if error.chain().any(unsupported) {
         UNSUPPORTED

@@ -8,11 +8,11 @@ use netdrop_common::filter::{MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, PortRa
 
 use super::failure::{Usage, did_you_mean};
 use crate::{
-    say::say,
     attribute::netns::resolve_argument,
     cause::Catalogue,
     filter::{End, Family, Filter, Protocol, ReasonFilter},
     kernel::Kernel,
+    say::say,
 };
 
 /// Longest interface name (IFNAMSIZ - 1).
@@ -191,7 +191,8 @@ impl FilterArgs {
             netns: None,
         };
         if let Some(netns) = &self.netns {
-            let id = resolve_argument(netns, Path::new("/proc")).map_err(|error| Usage(format!("--netns: {error}")))?;
+            let id = resolve_argument(netns, Path::new("/proc"))
+                .map_err(|error| Usage(format!("--netns: {error}")))?;
             filter.netns = Some(id);
         }
         Ok(filter)
@@ -210,7 +211,10 @@ impl FilterArgs {
             .unwrap_or_default();
         if self.netns.is_none() && !here.is_empty() && !here.contains(name) {
             let near = near(name, here.iter().map(String::as_str));
-            say(format_args!("no interface `{name}` in this namespace, waiting for one in any{}", did_you_mean(&near)));
+            say(format_args!(
+                "no interface `{name}` in this namespace, waiting for one in any{}",
+                did_you_mean(&near)
+            ));
         }
         Ok(Some(name.clone()))
     }
@@ -273,12 +277,19 @@ impl FilterArgs {
 fn no_reason(name: &str, kernel: &Kernel) -> Usage {
     let names: Vec<String> = kernel.reasons.iter().map(|(_, name)| name).collect();
     let near = near(&name.to_ascii_uppercase(), names.iter().map(String::as_str));
-    Usage(format!("--reason: this kernel ({}) has no drop reason `{name}`{}", kernel.release, did_you_mean(&near)))
+    Usage(format!(
+        "--reason: this kernel ({}) has no drop reason `{name}`{}",
+        kernel.release,
+        did_you_mean(&near)
+    ))
 }
 
 fn ports(flag: &str, ports: &[Ports]) -> Result<Vec<PortRange>, Usage> {
     if ports.len() > MAX_PORT_RANGES {
-        return Err(Usage(format!("{flag}: at most {MAX_PORT_RANGES} numbers or ranges, {} given", ports.len())));
+        return Err(Usage(format!(
+            "{flag}: at most {MAX_PORT_RANGES} numbers or ranges, {} given",
+            ports.len()
+        )));
     }
     Ok(ports.iter().map(|ports| ports.0).collect())
 }

@@ -85,7 +85,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| "a number and a unit, like 500ms, 30s, 2m or 1h".to_owned())?;
+    let number: f64 =
+        number.parse().map_err(|_| "a number and a unit, like 500ms, 30s, 2m or 1h".to_owned())?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "" | "s" => number,

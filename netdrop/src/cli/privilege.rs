@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::failure::Unsupported;
 use crate::{
-    say::say,
     bpf::LoadError,
     kernel::{
-        Kernel, KernelError,
+        BLIND_IN_INIT, Kernel, KernelError,
         btf::{BtfError, KernelBtf},
         capabilities::Capabilities,
     },
+    say::say,
 };
 
 /// The command to type again, with privileges.
@@ -45,6 +45,9 @@ pub(super) fn check() -> Result<(), Unsupported> {
 pub(super) fn kernel() -> anyhow::Result<Kernel> {
     check()?;
     let kernel = Kernel::inspect().map_err(|error| Unsupported(without_kernel(&error)))?;
+    if kernel.blind_in_init {
+        say(BLIND_IN_INIT);
+    }
     if let Err(error) = &kernel.symbols {
         say(error);
     }

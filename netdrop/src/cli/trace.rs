@@ -92,10 +92,12 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
     let mut text = Text::new(Page::stdout());
     let sink: &mut dyn Sink = if arguments.json { &mut json } else { &mut text };
     let ready = |tracer: &Tracer| say(ready_line(tracer, &kernel));
-    runtime()?.block_on(trace::run(&plan, &kernel, &catalogue, sink, ready)).map_err(|error| match error {
-        TraceError::Load(error) => privilege::refused(error),
-        error => error.into(),
-    })?;
+    runtime()?.block_on(trace::run(&plan, &kernel, &catalogue, sink, ready)).map_err(
+        |error| match error {
+            TraceError::Load(error) => privilege::refused(error),
+            error => error.into(),
+        },
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -79,8 +79,7 @@ impl KernelBtf {
     pub fn open(path: &Path) -> Result<Self, BtfError> {
         // Parsing by mmap takes 2 ms instead of 100, but sysfs lets itself be mapped only from 6.16 on: a
         // copy in memory can be mapped everywhere.
-        let copy = copy_to_memory(path)
-            .map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        let copy = copy_to_memory(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
         let mapped = PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()));
         let btf = Btf::from_file_with_backend(&mapped, Backend::Mmap)
             .map_err(|error| BtfError::Parse { path: path.to_owned(), message: error.to_string() })?;
@@ -93,8 +92,7 @@ impl KernelBtf {
     ///
     /// When the file is missing, unreadable or malformed.
     pub fn open_module(&self, path: &Path) -> Result<Self, BtfError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
         let btf = Btf::from_split_bytes(&bytes, &self.btf)
             .map_err(|error| BtfError::Parse { path: path.to_owned(), message: error.to_string() })?;
         Ok(Self { btf, path: path.to_owned() })
@@ -158,7 +156,13 @@ impl KernelBtf {
             for link in self.btf.chained_type_iter(&typedef) {
                 let Type::FuncProto(prototype) = link else { continue };
                 // The first parameter is the probe's private data.
-                return prototype.parameters.iter().skip(1).map(|p| self.spell(p)).collect::<Result<_, _>>().map(Some);
+                return prototype
+                    .parameters
+                    .iter()
+                    .skip(1)
+                    .map(|p| self.spell(p))
+                    .collect::<Result<_, _>>()
+                    .map(Some);
             }
         }
         Ok(None)
@@ -228,18 +232,21 @@ impl Structure<'_> {
     }
 
     /// A member of `structure`, and its bit offset there.
-    fn find(&self, structure: &btf_rs::Struct, wanted: &str) -> Result<Option<(u32, btf_rs::Member)>, BtfError> {
+    fn find(
+        &self,
+        structure: &btf_rs::Struct,
+        wanted: &str,
+    ) -> Result<Option<(u32, btf_rs::Member)>, BtfError> {
         for member in &structure.members {
             let name = self.btf.btf.resolve_name(member).unwrap_or_default();
             if name == wanted {
                 return Ok(Some((member.bit_offset(), member.clone())));
             }
-            if name.is_empty() {
-                if let Some(inner) = self.inner(member)? {
-                    if let Some((offset, found)) = self.find(&inner, wanted)? {
-                        return Ok(Some((member.bit_offset() + offset, found)));
-                    }
-                }
+            if name.is_empty()
+                && let Some(inner) = self.inner(member)?
+                && let Some((offset, found)) = self.find(&inner, wanted)?
+            {
+                return Ok(Some((member.bit_offset() + offset, found)));
             }
         }
         Ok(None)

@@ -25,7 +25,15 @@ pub struct Kernel {
     pub kfree_skb: KfreeSkbArguments,
     /// Kernel symbols, or why there are none.
     pub symbols: Result<Symbols, SymbolsError>,
+    /// Whether this kernel runs no tracing program while process 1 is the current task, and does not count
+    /// that it did not. Mainline knows no such thing; some sandboxes' kernels do, and mark programs that
+    /// are exempt in `bpf_prog_aux.init_owned`. A drop in a softirq that interrupts process 1 is then not seen.
+    pub blind_in_init: bool,
 }
+
+/// What [`Kernel::blind_in_init`] costs, for people.
+pub const BLIND_IN_INIT: &str = "this kernel runs no tracing program while process 1 is on the CPU and does not count \
+                                 what it skips: drops in a softirq that interrupts process 1 are not seen";
 
 /// Arguments that `skb:kfree_skb` hands to programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +103,7 @@ impl Kernel {
             reasons: Reasons::read(&btf, Path::new("/sys/kernel/btf"))?,
             kfree_skb: KfreeSkbArguments::detect(&btf)?,
             symbols: Symbols::load(Path::new("/proc")),
+            blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
         })
     }
 }

@@ -20,8 +20,15 @@ const SUBSYSTEM_ENUMS: &[(&str, &str)] = &[
 ];
 
 /// Prefixes of enumerators; what follows is the name.
-const PREFIXES: &[&str] =
-    &["SKB_DROP_REASON_", "OVS_DROP_", "RX_DROP_U_", "RX_DROP_M_", "RX_DROP_", "QDISC_DROP_REASON_", "QDISC_DROP_"];
+const PREFIXES: &[&str] = &[
+    "SKB_DROP_REASON_",
+    "OVS_DROP_",
+    "RX_DROP_U_",
+    "RX_DROP_M_",
+    "RX_DROP_",
+    "QDISC_DROP_REASON_",
+    "QDISC_DROP_",
+];
 
 /// Drop reasons by number.
 #[derive(Clone, Debug, Default)]
@@ -66,19 +73,18 @@ impl Reasons {
         let Some(core) = btf.enumerators("skb_drop_reason")? else { return Ok(reasons) };
         reasons.add(core);
         for (name, value) in btf.enumerators("skb_drop_reason_subsys")?.unwrap_or_default() {
-            if let Some(name) = name.strip_prefix("SKB_DROP_REASON_SUBSYS_") {
-                if name != "NUM" {
-                    reasons.subsystems.insert(value, name.to_ascii_lowercase());
-                }
+            if let Some(name) = name.strip_prefix("SKB_DROP_REASON_SUBSYS_")
+                && name != "NUM"
+            {
+                reasons.subsystems.insert(value, name.to_ascii_lowercase());
             }
         }
         let mut modules_read: BTreeMap<&str, Option<KernelBtf>> = BTreeMap::new();
         for (name, module) in SUBSYSTEM_ENUMS {
             let mut values = btf.enumerators(name)?;
             if values.is_none() && !module.is_empty() {
-                let module = modules_read
-                    .entry(module)
-                    .or_insert_with(|| btf.open_module(&modules.join(module)).ok());
+                let module =
+                    modules_read.entry(module).or_insert_with(|| btf.open_module(&modules.join(module)).ok());
                 values = match module {
                     Some(module) => module.enumerators(name).unwrap_or(None),
                     None => None,

@@ -62,7 +62,11 @@ pub(crate) struct Netns<'a> {
 
 impl<'a> Netns<'a> {
     pub(crate) fn new(id: Option<NetnsId>, name: Option<&'a str>) -> Self {
-        Self { inode: id.map(|id| id.inode), cookie: id.map(|id| id.cookie).filter(|cookie| *cookie != 0), name }
+        Self {
+            inode: id.map(|id| id.inode),
+            cookie: id.map(|id| id.cookie).filter(|cookie| *cookie != 0),
+            name,
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
     }
     let heading = page.heading();
     // Writing to memory cannot fail.
-    let _ = writeln!(out, "{heading}{:>10}  {:26}  {:8}  CONTAINER/NETNS{heading:#}", "COUNT", "CAUSE", "CLASS");
+    let _ =
+        writeln!(out, "{heading}{:>10}  {:26}  {:8}  CONTAINER/NETNS{heading:#}", "COUNT", "CAUSE", "CLASS");
     for row in &summary.rows {
         if row.class == Class::Benign && !summary.show_benign {
             continue;

@@ -117,7 +117,9 @@ impl Sink for Text {
         let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:WHO_WIDTH$}  ");
         let _ = if self.wide() {
             writeln!(out, "{device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}")
-        } else if INDENT + packet.chars().count() + 2 + proof.chars().count() <= self.page.columns.unwrap_or(usize::MAX) {
+        } else if INDENT + packet.chars().count() + 2 + proof.chars().count()
+            <= self.page.columns.unwrap_or(usize::MAX)
+        {
             writeln!(out, "{device}\n{:INDENT$}{packet}  {faint}{proof}{faint:#}", "")
         } else {
             writeln!(out, "{device}\n{:INDENT$}{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "", "")
@@ -163,20 +165,27 @@ impl Text {
             let _ = writeln!(out, "{faint}{text}{faint:#}");
         };
         if totals.missed > 0 {
-            note("missed: the kernel skips a tracing program that interrupts itself on one CPU; these drops have no cause");
+            note(
+                "missed: the kernel skips a tracing program that interrupts itself on one CPU; these drops have no cause",
+            );
         }
         if totals.undecidable > 0 {
-            note("undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace)");
+            note(
+                "undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace)",
+            );
         }
         if totals.lost > 0 {
-            note("lost: counted exactly, but the buffer had no room for their events; --buffer-size makes it larger");
+            note(
+                "lost: counted exactly, but the buffer had no room for their events; --buffer-size makes it larger",
+            );
         }
         if totals.overflow > 0 {
             note("no key: more kinds of drops than the kernel side has keys for; a filter makes fewer");
         }
-        let worst = summary.rows.iter().find(|row| row.class == Class::Harmful).or_else(|| {
-            summary.rows.iter().find(|row| row.class == Class::Suspect && row.cause.is_some())
-        });
+        let worst =
+            summary.rows.iter().find(|row| row.class == Class::Harmful).or_else(|| {
+                summary.rows.iter().find(|row| row.class == Class::Suspect && row.cause.is_some())
+            });
         if let Some(cause) = worst.and_then(|row| row.cause.as_deref()) {
             note(&format!("next: netdrop explain {cause}"));
         }
