@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use netdrop_common::filter::{PortRange, TextRange};
 
-use crate::attribute::netns::NetnsId;
+use crate::{attribute::netns::NetnsId, packet::Protocol};
 
 /// Which end of a packet a condition is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +19,6 @@ pub enum End {
 impl End {
     /// All, in the order of `netdrop_common::filter::host`.
     pub const ALL: [Self; 3] = [Self::Either, Self::Source, Self::Destination];
-}
-
-/// A protocol condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// An IP protocol number, for IPv4 and IPv6.
-    Ip(u8),
-    /// ARP.
-    Arp,
 }
 
 /// Network-layer family.

@@ -118,32 +118,31 @@ impl Protocol {
     /// ICMP for IPv6.
     pub const ICMP6: Self = Self::Ip(58);
 
+    /// Protocols with a name that people use (IANA's number, tcpdump's spelling).
+    pub const NAMED: &[(&str, Self)] = &[
+        ("tcp", Self::TCP),
+        ("udp", Self::UDP),
+        ("icmp", Self::ICMP),
+        ("icmp6", Self::ICMP6),
+        ("arp", Self::Arp),
+        ("igmp", Self::Ip(2)),
+        ("ipip", Self::Ip(4)),
+        ("dccp", Self::Ip(33)),
+        ("ipv6", Self::Ip(41)),
+        ("gre", Self::Ip(47)),
+        ("esp", Self::Ip(50)),
+        ("ah", Self::Ip(51)),
+        ("ospf", Self::Ip(89)),
+        ("pim", Self::Ip(103)),
+        ("vrrp", Self::Ip(112)),
+        ("sctp", Self::Ip(132)),
+        ("udplite", Self::Ip(136)),
+    ];
+
     /// Its lower-case name, where it has one that people use.
     #[must_use]
-    pub const fn name(self) -> Option<&'static str> {
-        let number = match self {
-            Self::Arp => return Some("arp"),
-            Self::Ip(number) => number,
-        };
-        Some(match number {
-            1 => "icmp",
-            2 => "igmp",
-            4 => "ipip",
-            6 => "tcp",
-            17 => "udp",
-            33 => "dccp",
-            41 => "ipv6",
-            47 => "gre",
-            50 => "esp",
-            51 => "ah",
-            58 => "icmp6",
-            89 => "ospf",
-            103 => "pim",
-            112 => "vrrp",
-            132 => "sctp",
-            136 => "udplite",
-            _ => return None,
-        })
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMED.iter().find(|(_, protocol)| *protocol == self).map(|(name, _)| *name)
     }
 
     /// Whether its header begins with a source and a destination port.

@@ -86,7 +86,7 @@ impl Summary {
                 None => sums.push((row.netns, &row.attribution, row.count)),
             }
         }
-        sums.sort_by(|a, b| b.2.cmp(&a.2));
+        sums.sort_by_key(|sum| std::cmp::Reverse(sum.2));
         sums
     }
 

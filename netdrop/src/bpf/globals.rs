@@ -10,8 +10,9 @@ use netdrop_common::{
 
 use super::pod::{Network, Ports, Text};
 use crate::{
-    filter::{Family, Filter, Protocol, ReasonFilter},
+    filter::{Family, Filter, ReasonFilter},
     kernel::layout::Layout,
+    packet::Protocol,
 };
 
 /// The smallest ring: one page.

@@ -13,14 +13,13 @@ mod fact;
 mod model;
 mod parse;
 mod rule;
-mod text;
 
 pub use catalogue::Catalogue;
 pub use classify::{Drop, Verdict};
 pub use model::{Cause, Class, Confidence, Scope, Step};
 pub use parse::CatalogueError;
+pub(crate) use rule::unstated;
 pub use rule::{Pattern, ReasonPattern, Rule};
-pub use text::Page;
 
 #[cfg(test)]
 mod tests;

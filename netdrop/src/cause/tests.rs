@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport};
 
+use crate::output::style::Page;
+
 use super::catalogue::Catalogue;
 use super::rule::{canonical_reason, overlap};
 use super::*;
@@ -259,7 +261,7 @@ fn text_is_clean() {
     for cause in catalogue.causes() {
         for width in [40, 60, 80, 100] {
             let mut out = Vec::new();
-            Page::new(width, false).cause(&mut out, cause).unwrap();
+            Page { columns: Some(width), colour: false }.cause(&mut out, cause).unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(!text.contains('\u{1b}'), "{}: colour without a terminal", cause.id);
             assert!(text.lines().all(|line| line == line.trim_end()), "{}: trailing blanks", cause.id);

@@ -9,9 +9,9 @@ use clap::Args;
 
 use super::{failure::Unsupported, privilege, runtime};
 use crate::{
-    cause::Catalogue,
+    cause::{Catalogue, Class},
     doctor::{Report, State, examine},
-    output::style::Page,
+    output::{prose::wrap, style::Page},
 };
 
 /// Arguments of `netdrop doctor`.
@@ -72,10 +72,10 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
     for check in &report.checks {
         entry(out, page, check.state, check.name, &check.found)?;
         if let Some(costs) = &check.costs {
-            wrapped(out, page, &format!("costs: {costs}"))?;
+            page.paragraphs(out, INDENT, &format!("costs: {costs}"))?;
         }
         if let Some(remedy) = &check.remedy {
-            wrapped(out, page, &format!("to get it: {remedy}"))?;
+            page.paragraphs(out, INDENT, &format!("to get it: {remedy}"))?;
         }
     }
     let end =
@@ -89,39 +89,11 @@ const INDENT: usize = 30;
 fn entry(out: &mut impl Write, page: Page, state: State, name: &str, found: &str) -> io::Result<()> {
     let (word, class) = match state {
         State::Ok => ("ok", page.good()),
-        State::Limited => ("limited", page.class(crate::cause::Class::Suspect)),
-        State::Missing => ("missing", page.class(crate::cause::Class::Harmful)),
+        State::Limited => ("limited", page.class(Class::Suspect)),
+        State::Missing => ("missing", page.class(Class::Harmful)),
     };
-    write!(out, "  {class}{word:7}{class:#}  {name:18} ")?;
-    lines(out, page, found, true)
-}
-
-fn wrapped(out: &mut impl Write, page: Page, text: &str) -> io::Result<()> {
-    lines(out, page, text, false)
-}
-
-/// Writes a paragraph with a hanging indent; `started` when the first line has its margin already.
-fn lines(out: &mut impl Write, page: Page, text: &str, started: bool) -> io::Result<()> {
-    let width = page.columns.unwrap_or(100).saturating_sub(INDENT).max(20);
-    let mut column = 0;
-    let mut first = started;
-    for word in text.split_whitespace() {
-        let len = word.chars().count();
-        if column > 0 && column + 1 + len > width {
-            writeln!(out)?;
-            column = 0;
-        }
-        if column == 0 {
-            if !first {
-                write!(out, "{:INDENT$}", "")?;
-            }
-            first = false;
-        } else {
-            write!(out, " ")?;
-            column += 1;
-        }
-        write!(out, "{word}")?;
-        column += len;
-    }
-    writeln!(out)
+    let mut lines = wrap(found, page.prose_width().saturating_sub(INDENT)).into_iter();
+    let first = lines.next().unwrap_or_default();
+    writeln!(out, "  {class}{word:7}{class:#}  {name:18} {first}")?;
+    lines.try_for_each(|line| writeln!(out, "{:INDENT$}{line}", ""))
 }

@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::cause::{Catalogue, Cause, Class, Page, Rule};
-
-/// Columns assumed where there is no terminal to ask.
-const DEFAULT_WIDTH: usize = 80;
+use crate::{
+    cause::{Catalogue, Cause, Class, Rule},
+    output::style::Page,
+};
 
 /// Explain a cause, a drop reason or a kernel function; without a name, list all causes.
 #[derive(Args, Debug)]
@@ -51,10 +51,8 @@ impl UnknownName {
 /// # Errors
 ///
 /// [`UnknownName`], an [`io::Error`] of `out`, or a malformed catalogue.
-pub(super) fn run(args: &ExplainArgs, color: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    let width = terminal_size::terminal_size_of(io::stdout())
-        .map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns));
-    explain(&Catalogue::builtin()?, args, Page::new(width, color), out)
+pub(super) fn run(args: &ExplainArgs, page: Page, out: &mut dyn Write) -> anyhow::Result<()> {
+    explain(&Catalogue::builtin()?, args, page, out)
 }
 
 fn explain(catalogue: &Catalogue, args: &ExplainArgs, page: Page, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -230,7 +228,7 @@ mod tests {
     }
 
     fn text(name: Option<&str>, width: usize) -> String {
-        explained(name, false, Page::new(width, false)).unwrap()
+        explained(name, false, Page { columns: Some(width), colour: false }).unwrap()
     }
 
     #[test]
@@ -294,18 +292,20 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_is_an_error_with_suggestions() {
-        let error = explained(Some("port-close"), false, Page::new(80, false)).unwrap_err();
+        let error =
+            explained(Some("port-close"), false, Page { columns: Some(80), colour: false }).unwrap_err();
         let unknown = error.downcast_ref::<UnknownName>().unwrap();
         assert_eq!(unknown.suggestions.first().map(String::as_str), Some("port-closed"));
         assert!(error.to_string().contains("Did you mean `port-closed`"), "{error}");
-        let error = explained(Some("xyzzy"), true, Page::new(80, false)).unwrap_err();
+        let error = explained(Some("xyzzy"), true, Page { columns: Some(80), colour: false }).unwrap_err();
         assert!(error.to_string().contains("lists all causes"), "{error}");
     }
 
     #[test]
     fn json_has_a_version_and_the_whole_entry() {
         let parsed = |name| -> serde_json::Value {
-            serde_json::from_str(&explained(name, true, Page::new(80, false)).unwrap()).unwrap()
+            serde_json::from_str(&explained(name, true, Page { columns: Some(80), colour: false }).unwrap())
+                .unwrap()
         };
         let list = parsed(None);
         assert_eq!((&list["v"], &list["kind"]), (&1.into(), &"causes".into()));
@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn colour_only_when_asked() {
         assert!(!text(Some("port-closed"), 80).contains('\u{1b}'));
-        let coloured = explained(Some("port-closed"), false, Page::new(80, true)).unwrap();
+        let coloured =
+            explained(Some("port-closed"), false, Page { columns: Some(80), colour: true }).unwrap();
         assert!(coloured.contains("\u{1b}["));
     }
 
@@ -343,7 +344,7 @@ mod tests {
         }
         for json in [false, true] {
             let args = ExplainArgs { name: None, json };
-            let error = run(&args, false, &mut Closed).unwrap_err();
+            let error = run(&args, Page { columns: None, colour: false }, &mut Closed).unwrap_err();
             let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
             assert_eq!(kind, Some(io::ErrorKind::BrokenPipe), "{error:?}");
         }

@@ -10,8 +10,9 @@ use super::failure::{Usage, did_you_mean};
 use crate::{
     attribute::netns::resolve_argument,
     cause::Catalogue,
-    filter::{End, Family, Filter, Protocol, ReasonFilter},
+    filter::{End, Family, Filter, ReasonFilter},
     kernel::Kernel,
+    packet::Protocol,
     say::say,
 };
 
@@ -112,31 +113,18 @@ impl FromStr for Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Proto(Protocol);
 
-/// Names tcpdump users know.
-const PROTOCOLS: &[(&str, Protocol)] = &[
-    ("tcp", Protocol::Ip(6)),
-    ("udp", Protocol::Ip(17)),
-    ("icmp", Protocol::Ip(1)),
-    ("icmp6", Protocol::Ip(58)),
-    ("arp", Protocol::Arp),
-    ("sctp", Protocol::Ip(132)),
-    ("gre", Protocol::Ip(47)),
-    ("esp", Protocol::Ip(50)),
-    ("igmp", Protocol::Ip(2)),
-];
-
 impl FromStr for Proto {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
-        if let Some((_, protocol)) = PROTOCOLS.iter().find(|(name, _)| *name == lower) {
+        if let Some((_, protocol)) = Protocol::NAMED.iter().find(|(name, _)| *name == lower) {
             return Ok(Self(*protocol));
         }
         if let Ok(number) = lower.parse() {
             return Ok(Self(Protocol::Ip(number)));
         }
-        let near = near(&lower, PROTOCOLS.iter().map(|(name, _)| *name));
+        let near = near(&lower, Protocol::NAMED.iter().map(|(name, _)| *name));
         Err(format!("tcp, udp, icmp, icmp6, arp or a number (0-255){}", did_you_mean(&near)))
     }
 }

@@ -68,7 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Explain(arguments) => {
-            explain::run(&arguments, Page::stdout().colour, &mut io::stdout().lock())?;
+            explain::run(&arguments, Page::stdout(), &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(arguments) => doctor::run(&arguments),

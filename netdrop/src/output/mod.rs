@@ -1,6 +1,8 @@
 //! Sinks: an event or a sum in, bytes out. They know neither BPF nor where the bytes go.
 
+pub mod catalogue;
 pub mod json;
+pub mod prose;
 pub mod style;
 pub mod table;
 pub mod text;
