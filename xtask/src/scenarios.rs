@@ -7,7 +7,7 @@ use std::{
     process,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::{
     build, command,
@@ -35,19 +35,22 @@ pub(crate) fn run(tools: &Tools, privilege: Privilege, filter: &[OsString], tall
     for executable in &executables {
         run_one(executable, &netdrop, &mark, privilege, filter, &mut scenarios)?;
     }
-    *tally += scenarios;
+    *tally += scenarios.clone();
 
     command::announce(
         "leftovers",
         "comparing namespaces, processes, rules and sysctls with those from before",
     );
     let left = leftovers::find(&before, &mark, privilege);
+    let passed = scenarios.check();
     if !left.is_empty() {
-        bail!("the scenarios left something behind:\n  {}", left.join("\n  "));
+        let left = format!("the scenarios left something behind:\n    {}", left.join("\n    "));
+        return Err(match passed {
+            Ok(()) => anyhow!(left),
+            Err(failed) => failed.context(left),
+        });
     }
-    if scenarios.failed() > 0 {
-        bail!("scenarios: {scenarios}");
-    }
+    passed?;
     // `--list` makes no report.
     if executables.is_empty() || scenarios.reports() > 0 && scenarios.total() == 0 {
         bail!("no scenario matches; `cargo xtask test scenarios -- --list` shows them all");
@@ -81,7 +84,7 @@ fn run_one(
     let status = tally.run(&mut test)?;
     if !status.success() && tally.reports() == reports {
         eprintln!("{} ended without a report: {status}", executable.target);
-        tally.add_crash();
+        tally.add_crash(&executable.target);
     }
     Ok(())
 }

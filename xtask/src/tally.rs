@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Test results of any number of executables.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tally {
     /// As the test runner sees it: with the scenarios that said `SKIP`.
     returned: u64,
@@ -34,6 +34,8 @@ pub(crate) struct Tally {
     ignored: u64,
     skips: u64,
     reports: u64,
+    /// Names of failed tests, as far as they could be read.
+    failures: Vec<String>,
 }
 
 impl Tally {
@@ -78,12 +80,15 @@ impl Tally {
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
             self.reports += 1;
+        } else if let Some(name) = line.trim_end().strip_suffix(" ... FAILED") {
+            self.failures.push(name.trim_start_matches("test ").to_owned());
         }
     }
 
-    /// Counts a test program that ended without a report, by a crash or a signal, as a failure.
-    pub(crate) fn add_crash(&mut self) {
+    /// Counts the test program `name`, which ended without a report, by a crash or a signal, as a failure.
+    pub(crate) fn add_crash(&mut self, name: &str) {
         self.failed += 1;
+        self.failures.push(format!("{name} (crashed)"));
     }
 
     /// Executables that reported to the end.
@@ -96,9 +101,12 @@ impl Tally {
         self.returned + self.failed + self.ignored
     }
 
-    /// Tests that failed.
-    pub(crate) fn failed(&self) -> u64 {
-        self.failed
+    /// Fails, naming the tests, if any of them failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed > 0 {
+            bail!("{} of {} tests failed: {}", self.failed, self.total(), self.failures.join(", "));
+        }
+        Ok(())
     }
 }
 
@@ -109,6 +117,7 @@ impl std::ops::AddAssign for Tally {
         self.ignored += other.ignored;
         self.skips += other.skips;
         self.reports += other.reports;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -156,11 +165,14 @@ mod tests {
         let tally = tally(&[
             "running 4 tests\n",
             "test udp::closed_port ... ok\n",
+            "test tcp::closed_port ... FAILED\n",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.12s\n",
             "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n",
         ]);
         assert_eq!(tally.to_string(), "13 passed, 2 failed, 1 skipped");
         assert_eq!(tally.reports(), 2);
+        let error = tally.check().expect_err("two tests failed").to_string();
+        assert_eq!(error, "2 of 16 tests failed: tcp::closed_port");
     }
 
     #[test]

@@ -23,5 +23,6 @@ pub(crate) fn run(tools: &Tools, filter: &[OsString], tally: &mut Tally) -> Resu
     }
     command::announce("unit tests", &command::shown(&test));
     let status = tally.run(&mut test)?;
+    tally.check()?;
     command::succeeded(&test, status)
 }
