@@ -64,7 +64,9 @@ pub(crate) fn matched(key: &DropKey, segments: u16) -> Counted {
     });
     if let Some(count) = found {
         // SAFETY: the lookup returned this pointer, so it points at a whole `DropCount`.
-        let (drops, packets) = unsafe { (&raw mut (*count).count, &raw mut (*count).segments) };
+        let drops = unsafe { &raw mut (*count).count };
+        // SAFETY: as above.
+        let packets = unsafe { &raw mut (*count).segments };
         add(drops, 1);
         add(packets, u64::from(segments));
     } else {

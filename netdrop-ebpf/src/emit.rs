@@ -58,16 +58,19 @@ pub(crate) fn emit(key: &DropKey, drop: &Drop<'_>, counted: Counted) {
         counted.lost();
         return;
     };
-    // SAFETY: the ring gives this record to nobody else until it is submitted.
+    // SAFETY: the helper takes nothing and reads a clock.
     let now = unsafe { bpf_ktime_get_ns() };
     let flags = if counted.overflowed() { KEY_OVERFLOWED } else { 0 };
-    fill(entry.as_mut_ptr(), key, drop, now, flags);
+    // SAFETY: the record is ours until it is submitted, and its memory is initialised, if only with old
+    // records: any bytes are a valid `DropEvent`, which is made of integers alone.
+    let event = unsafe { &mut *entry.as_mut_ptr() };
+    fill(event, key, drop, now, flags);
     entry.submit(wakeup(now));
 }
 
 /// Writes every byte of the record: the ring hands out memory with old records in it.
 #[inline(always)]
-fn fill(event: *mut DropEvent, key: &DropKey, drop: &Drop<'_>, now: u64, flags: u16) {
+fn fill(event: &mut DropEvent, key: &DropKey, drop: &Drop<'_>, now: u64, flags: u16) {
     let mut have = flags;
     let (mut ifindex, mut ifname) = (0, [0; 2]);
     if let Some(device) = drop.place.device {
@@ -96,55 +99,36 @@ fn fill(event: *mut DropEvent, key: &DropKey, drop: &Drop<'_>, now: u64, flags: 
     let l3 = drop.headers.l3;
     let l3_len = if l3 == 0 { 0 } else { buffer.len.wrapping_add(buffer.data).wrapping_sub(l3) };
 
-    // SAFETY: `event` is a record of this size, reserved by the caller; every field is written.
-    unsafe {
-        zero_bytes(event);
-        (*event).key = *key;
-        (*event).time_ns = now;
-        (*event).dst_input = dst_input;
-        (*event).tuple = drop.headers.tuple;
-        (&raw mut (*event).ifname).cast::<[u32; 4]>().write(split(ifname));
-        (*event).ifindex = ifindex;
-        (*event).iif = skb::iif(drop.skb);
-        (*event).l3_len = l3_len;
-        (*event).socket_used = socket_used;
-        (*event).socket_limit = socket_limit;
-        (*event).segments = drop.segments;
-        (*event).packet_type = drop.packet_type;
-        (*event).socket_state = socket_state;
-        (*event).pad = [0; 6];
-        (*event).caplen = 0;
-        (*event).l3_offset = NO_OFFSET;
-    }
+    event.bytes = [0; CAPTURE_LEN];
+    event.key = *key;
+    event.time_ns = now;
+    event.dst_input = dst_input;
+    event.tuple = drop.headers.tuple;
+    // The name stands at a multiple of 4, its words are two halves each.
+    // SAFETY: `ifname` is 16 bytes at a multiple of 4.
+    unsafe { (&raw mut event.ifname).cast::<[u32; 4]>().write(split(ifname)) };
+    event.ifindex = ifindex;
+    event.iif = skb::iif(drop.skb);
+    event.l3_len = l3_len;
+    event.socket_used = socket_used;
+    event.socket_limit = socket_limit;
+    event.segments = drop.segments;
+    event.packet_type = drop.packet_type;
+    event.socket_state = socket_state;
+    event.pad = [0; 6];
+    event.caplen = 0;
+    event.l3_offset = NO_OFFSET;
     if let Some(capture) = headers::capture(buffer, l3) {
         let len = if capture.available > CAPTURE_LEN as u32 { CAPTURE_LEN as u32 } else { capture.available };
         if capture.ethernet.is_some() {
             have |= HAVE_MAC;
         }
+        let to = (&raw mut event.bytes).cast::<u8>();
         // SAFETY: `bytes` is `CAPTURE_LEN` long.
-        unsafe {
-            let to = (&raw mut (*event).bytes).cast::<u8>();
-            (*event).caplen = capture.from.copy::<{ CAPTURE_LEN as u32 }>(to, len) as u16;
-            (*event).l3_offset = capture.ethernet.unwrap_or(0);
-        }
+        event.caplen = unsafe { capture.from.copy::<{ CAPTURE_LEN as u32 }>(to, len) } as u16;
+        event.l3_offset = capture.ethernet.unwrap_or(0);
     }
-    // SAFETY: as above.
-    unsafe {
-        (*event).have = have;
-    }
-}
-
-/// Zeroes the packet bytes.
-///
-/// # Safety
-///
-/// `event` must be valid for writes.
-#[inline(always)]
-unsafe fn zero_bytes(event: *mut DropEvent) {
-    // SAFETY: `bytes` starts at a multiple of 8 and is a whole number of words long.
-    unsafe {
-        (&raw mut (*event).bytes).cast::<[u64; CAPTURE_LEN / 8]>().write([0; CAPTURE_LEN / 8]);
-    }
+    event.have = have;
 }
 
 /// The name's words as the halves that fit the record's alignment.

@@ -1,7 +1,5 @@
 //! Filters, from rodata: a filter that is off is a constant 0 and the verifier removes its code.
 
-use core::ptr::read_volatile;
-
 use aya_ebpf::Global;
 use netdrop_common::{
     event::{TUPLE_ADDRESSES, TUPLE_NO_PORTS, TUPLE_PORTS, Tuple},
@@ -10,6 +8,7 @@ use netdrop_common::{
 
 use crate::{
     headers::{self, ETH_ARP, ETH_IPV4, ETH_IPV6, Headers},
+    rodata::element,
     skb::{self, Buffer, Place},
 };
 
@@ -45,18 +44,10 @@ settings! {
     FILTER_PROTO: u8 = 0;
     /// Ranges in use for either, source and destination port.
     FILTER_PORT_COUNTS: [u8; host::COUNT] = [0; host::COUNT];
-    FILTER_PORTS: [[PortRange; MAX_PORT_RANGES]; host::COUNT] = [[PortRange { low: 0, high: 0 }; MAX_PORT_RANGES]; host::COUNT];
+    FILTER_PORTS: [PortRange; MAX_PORT_RANGES * host::COUNT] = [PortRange { low: 0, high: 0 }; MAX_PORT_RANGES * host::COUNT];
     /// Ethertype of the CIDR for either, source and destination address; 0 is off.
     FILTER_HOST_FAMILIES: [u16; host::COUNT] = [0; host::COUNT];
     FILTER_HOSTS: [Cidr; host::COUNT] = [Cidr { address: [0; 4], mask: [0; 4] }; host::COUNT];
-}
-
-/// One element of an array setting.
-#[inline(always)]
-fn element<A, T: Copy>(setting: &'static Global<A>, index: usize) -> T {
-    // SAFETY: `Global` is a transparent wrapper of an array of `T` and each caller's index is below its
-    // length. Volatile, because the loader overwrites the value.
-    unsafe { read_volatile((&raw const *setting).cast::<T>().add(index)) }
 }
 
 /// What the filters say of a drop.
@@ -105,7 +96,7 @@ pub(crate) fn reason(reason: u32) -> Verdict {
     let mut listed = false;
     let mut index = 0;
     while index < MAX_REASONS && index < count {
-        if element::<_, u32>(&FILTER_REASONS, index) == reason {
+        if element(&FILTER_REASONS, index) == reason {
             listed = true;
             break;
         }
@@ -123,7 +114,7 @@ pub(crate) fn location(location: u64) -> Verdict {
     }
     let mut index = 0;
     while index < MAX_LOCATIONS && index < count {
-        let range = element::<_, TextRange>(&FILTER_LOCATIONS, index);
+        let range = element(&FILTER_LOCATIONS, index);
         // A return address: it may be the first byte after the function, never its first.
         if location > range.start && location <= range.end {
             return Verdict::Match;
@@ -161,7 +152,7 @@ fn interface(place: &Place) -> Verdict {
     }
     let Some(device) = place.device else { return Verdict::Undecidable };
     let name = skb::ifname(device);
-    Verdict::from(name[0] == first && name[1] == element::<_, u64>(&FILTER_IFNAME, 1))
+    Verdict::from(name[0] == first && name[1] == element(&FILTER_IFNAME, 1))
 }
 
 /// Whether any filter looks at the packet.
@@ -170,8 +161,8 @@ pub(crate) fn needs_packet() -> bool {
     let mut on = FILTER_ETHERTYPE.load() != 0 || FILTER_PROTO_ON.load() != 0;
     let mut end = 0;
     while end < host::COUNT {
-        on |= element::<_, u8>(&FILTER_PORT_COUNTS, end) != 0;
-        on |= element::<_, u16>(&FILTER_HOST_FAMILIES, end) != 0;
+        on |= element(&FILTER_PORT_COUNTS, end) != 0;
+        on |= element(&FILTER_HOST_FAMILIES, end) != 0;
         end += 1;
     }
     on
@@ -260,7 +251,7 @@ fn inside(address: &[u8; 16], cidr: &Cidr) -> bool {
 
 #[inline(always)]
 fn ports(tuple: &Tuple, end: usize) -> Verdict {
-    let count = usize::from(element::<_, u8>(&FILTER_PORT_COUNTS, end));
+    let count = usize::from(element(&FILTER_PORT_COUNTS, end));
     if count == 0 {
         return Verdict::Match;
     }

@@ -287,21 +287,21 @@ fn transport(buffer: &Buffer, headers: &mut Headers) {
         tuple.sport = u16::from_be_bytes([a, b]);
         tuple.dport = u16::from_be_bytes([c, d]);
         tuple.have |= TUPLE_PORTS;
-        if tuple.proto == ip::TCP {
-            if let Some(flags) = read::<u8>(buffer, headers.l4 + 13) {
-                tuple.tcp_flags = flags;
-                tuple.have |= TUPLE_TCP;
-            }
+        if tuple.proto == ip::TCP
+            && let Some(flags) = read::<u8>(buffer, headers.l4 + 13)
+        {
+            tuple.tcp_flags = flags;
+            tuple.have |= TUPLE_TCP;
         }
         return;
     }
     tuple.have |= TUPLE_NO_PORTS;
-    if tuple.proto == ip::ICMP || tuple.proto == ip::ICMP6 {
-        if let Some([kind, code]) = read::<[u8; 2]>(buffer, headers.l4) {
-            tuple.icmp_type = kind;
-            tuple.icmp_code = code;
-            tuple.have |= TUPLE_ICMP;
-        }
+    if (tuple.proto == ip::ICMP || tuple.proto == ip::ICMP6)
+        && let Some([kind, code]) = read::<[u8; 2]>(buffer, headers.l4)
+    {
+        tuple.icmp_type = kind;
+        tuple.icmp_code = code;
+        tuple.have |= TUPLE_ICMP;
     }
 }
 
@@ -357,7 +357,7 @@ pub(crate) fn capture(buffer: &Buffer, l3: u32) -> Option<Capture> {
     const MAX_MAC: u32 = ETHERNET_LEN + 2 * VLAN_LEN;
     let mac = u32::from(buffer.mac);
     let header = l3.wrapping_sub(mac);
-    let ethernet = buffer.mac != MAC_UNSET && l3 >= mac && header >= ETHERNET_LEN && header <= MAX_MAC;
+    let ethernet = buffer.mac != MAC_UNSET && l3 >= mac && (ETHERNET_LEN..=MAX_MAC).contains(&header);
     let start = if ethernet { mac } else { l3 };
     if l3 == 0 || start >= buffer.tail {
         return None;

@@ -14,6 +14,7 @@ mod headers;
 mod hooks;
 mod maps;
 mod offsets;
+mod rodata;
 mod skb;
 
 use core::ptr::null;

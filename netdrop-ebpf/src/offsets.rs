@@ -58,7 +58,7 @@ impl<T> Typed<T> {
     pub(crate) fn load<V: Copy>(self, field: &Field) -> V {
         // SAFETY: the verifier checks that this offset is a member of the struct and as wide as `V`, and
         // the kernel turns a fault into 0. Volatile, so that the load keeps that width.
-        unsafe { read_volatile(self.0.add(usize::from(field.load())).cast::<V>()) }
+        unsafe { read_volatile(self.0.wrapping_add(usize::from(field.load())).cast::<V>()) }
     }
 
     /// Loads `N` words of an array member.
@@ -68,8 +68,9 @@ impl<T> Typed<T> {
         let mut index = 0;
         while index < N {
             // SAFETY: as in `load`; the verifier checks each word against the array's bounds.
-            words[index] =
-                unsafe { read_volatile(self.0.add(usize::from(field.load()) + 8 * index).cast::<u64>()) };
+            words[index] = unsafe {
+                read_volatile(self.0.wrapping_add(usize::from(field.load()) + 8 * index).cast::<u64>())
+            };
             index += 1;
         }
         words

@@ -68,7 +68,7 @@ impl NetnsId {
 
 #[inline(always)]
 fn plausible(inode: u32) -> bool {
-    inode >= INODE_FIRST && inode <= INODE_LAST
+    (INODE_FIRST..=INODE_LAST).contains(&inode)
 }
 
 #[inline(always)]

@@ -6,8 +6,6 @@
 //! | 5.17 | skb, location, reason |
 //! | 6.11 | skb, location, reason, rx_sk |
 
-use core::ptr::read_volatile;
-
 use aya_ebpf::{EbpfContext, Global};
 use aya_log_ebpf::debug;
 use netdrop_common::{
@@ -20,7 +18,9 @@ use crate::{
     count,
     emit::{self, Drop},
     filter::{self, Verdict},
-    headers, skb,
+    headers,
+    rodata::element,
+    skb,
     skb::{Skb, Socket},
 };
 
@@ -35,9 +35,7 @@ fn gather(reason: u32) -> Gather {
     if reason as usize >= GATHER_TABLE {
         return Gather::ALL;
     }
-    // SAFETY: `Global` is a transparent wrapper of the table and the index was checked. Volatile,
-    // because the loader overwrites the table.
-    Gather(unsafe { read_volatile((&raw const GATHER).cast::<u8>().add(reason as usize & 0xff)) })
+    Gather(element(&GATHER, reason as usize))
 }
 
 /// Counts one drop and streams its event.
@@ -79,22 +77,22 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
     if gather.contains(Gather::PACKET) {
         facts = headers::packet_facts(&headers.tuple, packet_type);
     }
-    if gather.contains(Gather::SOCKET) {
-        if let Some(socket) = receiver {
-            facts = facts.with_socket_state(skb::socket_state(socket));
-        }
+    if gather.contains(Gather::SOCKET)
+        && let Some(socket) = receiver
+    {
+        facts = facts.with_socket_state(skb::socket_state(socket));
     }
     let wants_route = emit::wanted() || gather.contains(Gather::ROUTE);
     let route = if wants_route { skb::route(skb, place.netns.inode) } else { None };
-    if gather.contains(Gather::ROUTE) {
-        if let Some(route) = route {
-            facts = facts.with_route_error(route.error);
-        }
+    if gather.contains(Gather::ROUTE)
+        && let Some(route) = route
+    {
+        facts = facts.with_route_error(route.error);
     }
-    if gather.contains(Gather::QDISC) {
-        if let Some(device) = place.device {
-            facts = skb::qdisc_facts(skb, device, facts);
-        }
+    if gather.contains(Gather::QDISC)
+        && let Some(device) = place.device
+    {
+        facts = skb::qdisc_facts(skb, device, facts);
     }
     let key = DropKey {
         netns_cookie: place.netns.cookie,

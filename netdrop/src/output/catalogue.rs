@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{prose::wrap, style::Page};
+use super::{json::EVIDENCE, prose::wrap, style::Page};
 use crate::cause::{Cause, ReasonPattern, Rule, Scope, Step, unstated};
 
 const INDENT: usize = 2;
@@ -72,7 +72,9 @@ impl Page {
             self.section(out, "RULES")?;
             cause.rules.iter().try_for_each(|rule| self.rule(out, INDENT, cause, rule))?;
         }
-        self.section_text(out, "EVIDENCE IN --json", &cause.evidence.join(", "))?;
+        let evidence: Vec<&str> =
+            cause.evidence.iter().map(String::as_str).filter(|key| EVIDENCE.contains(key)).collect();
+        self.section_text(out, "EVIDENCE IN --json", &evidence.join(", "))?;
         self.section_items(out, "READ ON", &cause.references)?;
         let steps = || cause.confirm.iter().chain(&cause.fix);
         if steps().any(|step| !step.run.is_empty() && matches!(step.scope, Scope::Netns | Scope::Device)) {
