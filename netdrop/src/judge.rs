@@ -55,6 +55,8 @@ pub struct Judged {
     pub confidence: Confidence,
     /// What it was concluded from.
     pub why: String,
+    /// Keys of the evidence that speaks for this cause.
+    pub evidence: Vec<String>,
     /// The drop reason.
     pub reason: Reason,
     /// Where.
@@ -102,6 +104,7 @@ impl<'k> Judge<'k> {
             class: verdict.class,
             confidence: verdict.confidence,
             why: verdict.why,
+            evidence: verdict.cause.evidence.clone(),
             reason,
             location,
         }

@@ -83,9 +83,9 @@ fn a_closed_pipe_ends_the_trace_quietly() {
     let ended = tracing.finish_raw();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.status);
     assert_eq!(ended.stdout.len(), 1);
-    let complaints: Vec<_> =
-        ended.stderr.iter().filter(|line| !line.starts_with("netdrop: tracing")).collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
+    // What this kernel lacks is said before tracing begins; after it, nothing.
+    let last = ended.stderr.last().map(String::as_str).unwrap_or_default();
+    assert!(last.starts_with("netdrop: tracing"), "{:?}", ended.stderr);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn proof(event: &Event) -> String {
         Some(reason) => format!("{reason} at {}", judged.location),
         None => format!("at {}", judged.location),
     };
-    if let Some(socket) = event.socket.filter(|_| judged.cause.ends_with("receive-buffer-full")) {
+    if let Some(socket) = event.socket.filter(|_| judged.evidence.iter().any(|key| key == "socket")) {
         // Writing to a string cannot fail.
         let _ = write!(text, " ({} of {} bytes)", socket.used, socket.limit);
     }
