@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Records taken from the ring before output, signals and the clock get their turn.
-const BATCH: usize = 4096;
+const BATCH: usize = 1024;
 
 /// How often a run looks for lost events while records come.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
