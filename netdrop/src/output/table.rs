@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 
-use super::{style::Page, text::who};
+use super::{
+    style::Page,
+    text::{drops, who},
+};
 use crate::{cause::Class, summary::Summary, top::Table};
 
 /// Cuts a text to a width and marks the cut.
@@ -56,9 +59,9 @@ pub fn top(out: &mut BytesMut, page: Page, table: &Table) {
     let faint = page.faint();
     let _ = writeln!(
         out,
-        "{heading}netdrop top{heading:#}  {}  {} drops since the start, filtered {}, undecidable {}, missed {}",
+        "{heading}netdrop top{heading:#}  {}  {} since the start, filtered {}, undecidable {}, missed {}",
         table.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S"),
-        totals.seen,
+        drops(totals.seen),
         totals.filtered,
         totals.undecidable,
         totals.missed

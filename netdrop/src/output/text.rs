@@ -64,6 +64,11 @@ pub fn who(netns: Option<NetnsId>, attribution: &Attribution) -> String {
     }
 }
 
+/// "1 drop", "2 drops".
+pub(super) fn drops(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "drop" } else { "drops" })
+}
+
 /// Device and direction: `eth0 in`.
 fn device(event: &Event) -> String {
     let name = match &event.interface {
@@ -135,8 +140,8 @@ impl Sink for Text {
         let heading = self.page.heading();
         let _ = writeln!(
             out,
-            "\n{heading}{} drops in {}{heading:#}, kernel {}, {}",
-            totals.seen,
+            "\n{heading}{} in {}{heading:#}, kernel {}, {}",
+            drops(totals.seen),
             seconds(totals.elapsed),
             summary.kernel,
             summary.hooks
