@@ -22,6 +22,16 @@ pub fn fit(text: &str, width: usize) -> String {
     cut
 }
 
+/// A name in the last column, which begins after `start` others, cut where the terminal ends.
+fn last_column(page: Page, start: usize, name: &str) -> String {
+    /// Less of a name is no name.
+    const FEWEST: usize = 12;
+    match page.columns {
+        Some(columns) => fit(name, columns.saturating_sub(start).max(FEWEST)),
+        None => name.to_owned(),
+    }
+}
+
 /// The summary's rows; benign ones as one line unless they are shown.
 pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
     if summary.rows.is_empty() {
@@ -37,7 +47,7 @@ pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
         }
         let class = page.class(row.class);
         let cause = row.cause.as_deref().unwrap_or("(no key)");
-        let who = who(row.netns, &row.attribution);
+        let who = last_column(page, 50, &who(row.netns, &row.attribution));
         let _ = write!(out, "{:>10}  {class}{cause:26}  {:8}{class:#}  {who}", row.count, row.class.as_str());
         if row.segments > row.count {
             let _ = write!(out, " ({} packets)", row.segments);
@@ -85,7 +95,7 @@ pub fn top(out: &mut BytesMut, page: Page, table: &Table) {
             "{:>10}  {rate:>9.1}  {class}{cause:26}  {:8}{class:#}  {}",
             row.count,
             row.class.as_str(),
-            who(row.netns, &row.attribution)
+            last_column(page, 61, &who(row.netns, &row.attribution))
         );
     }
     let benign = summary.of_class(Class::Benign);
