@@ -230,7 +230,8 @@ fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
         Ok(symbols) => Check::ok("kernel symbols", format!("{} functions", symbols.count())),
         Err(error) => Check::limited(
             "kernel symbols",
-            error.to_string(),
+            // What follows the colon is for those who meet the error without this table.
+            error.to_string().split(':').next().unwrap_or_default(),
             "causes that need a function stay unknown, --location cannot be used",
             "sysctl kernel.kptr_restrict=1 and CAP_SYSLOG",
         ),

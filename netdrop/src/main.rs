@@ -7,7 +7,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => match netdrop::cli::exit_code(&error) {
             Some(code) => {
-                netdrop::say::say(format_args!("{error:#}"));
+                netdrop::say::say(netdrop::say::chain(error.as_ref()));
                 code
             }
             None => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ use super::{
     probe::{ProbeReport, Rung},
     ring::EventRing,
 };
-use crate::kernel::Kernel;
+use crate::{kernel::Kernel, say::chain};
 
 /// The kernel side, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdrop.bpf.o"));
@@ -31,7 +31,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ne
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The system refuses eBPF to this process.
-    #[error("the kernel refuses to {action}: {source}")]
+    #[error("the kernel refuses to {action}: {}", chain(source.as_ref()))]
     Refused {
         /// What was tried.
         action: String,
@@ -39,7 +39,7 @@ pub enum LoadError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The kernel could not take the programs.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", chain(source.as_ref()))]
     Unsupported {
         /// What was tried.
         action: String,

@@ -77,8 +77,8 @@ pub(super) fn refused(error: LoadError) -> anyhow::Error {
         return Unsupported(format!(
             "{error}. The process has the capabilities, so something else forbids it: kernel lockdown in \
              confidentiality mode (cat /sys/kernel/security/lockdown), a container's seccomp profile (docker: \
-             `--security-opt seccomp=unconfined` or `--privileged`), a security module, or a user namespace. `netdrop \
-             doctor` shows which."
+             `--security-opt seccomp=unconfined` or `--privileged`), a security module, a user namespace, or before \
+             Linux 5.11 the locked-memory limit (`ulimit -l unlimited`). `netdrop doctor` shows which."
         ))
         .into();
     }

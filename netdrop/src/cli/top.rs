@@ -17,9 +17,6 @@ use crate::{
 /// Arguments of `netdrop top`.
 #[derive(Args, Debug)]
 pub(super) struct TopArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-
     /// Print one table after the other instead of redrawing the screen; so it is anyway where standard output
     /// is no terminal.
     #[arg(long)]
@@ -40,6 +37,10 @@ pub(super) struct TopArgs {
     /// Show benign drops too: normal housekeeping, otherwise counted but not shown.
     #[arg(long)]
     all: bool,
+
+    // Last: its heading would hold for what follows.
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {

@@ -17,9 +17,6 @@ use crate::{
 /// Arguments of `netdrop trace`.
 #[derive(Args, Debug)]
 pub(super) struct TraceArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-
     /// One JSON object per line.
     #[arg(long)]
     json: bool,
@@ -47,6 +44,10 @@ pub(super) struct TraceArgs {
     /// Debug messages of the kernel side, on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "off", hide_possible_values = false)]
     ebpf_log: Level,
+
+    // Last: its heading would hold for what follows.
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// See [`LogLevel`].
