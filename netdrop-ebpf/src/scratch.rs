@@ -7,7 +7,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use netdrop_common::facts::Facts;
+use netdrop_common::{facts::Facts, key::DropKey};
 
 use crate::{
     headers::{Headers, MAX_HEADER},
@@ -30,6 +30,8 @@ pub(crate) struct Scratch {
     pub(crate) quoted: Headers,
     /// The header being read.
     pub(crate) bytes: [u8; MAX_HEADER],
+    /// Where the drop is counted.
+    pub(crate) key: DropKey,
     /// See [`Scratch::forget`].
     word: u64,
 }

@@ -122,7 +122,7 @@ fn freed<C: EbpfContext>(
         facts = skb::qdisc_facts(skb, device, facts);
     }
     let facts = scratch.forget_facts(facts);
-    let key = DropKey {
+    scratch.key = DropKey {
         netns_cookie: place.netns.cookie,
         location,
         facts: facts.0,
@@ -132,7 +132,7 @@ fn freed<C: EbpfContext>(
         pad: 0,
     };
     let segments = skb::segments(skb, &scratch.buffer);
-    let counted = count::matched(&key, segments);
+    let counted = count::matched(&scratch.key, segments);
     if counted.overflowed() {
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
     }
@@ -147,7 +147,7 @@ fn freed<C: EbpfContext>(
             segments,
             packet_type,
         };
-        emit::emit(&key, &drop, counted);
+        emit::emit(&scratch.key, &drop, counted);
     }
 }
 
