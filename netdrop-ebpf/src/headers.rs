@@ -9,6 +9,7 @@ use netdrop_common::{
 
 use crate::{
     offsets::Raw,
+    scratch::Scratch,
     skb::{Buffer, MAC_UNSET},
 };
 
@@ -36,6 +37,9 @@ mod ip {
     pub(super) const SCTP: u8 = 132;
     pub(super) const UDP_LITE: u8 = 136;
 }
+
+/// The longest header that is read at once: IPv6.
+pub(crate) const MAX_HEADER: usize = 40;
 
 /// IPv6 extension headers followed; more is not a packet anyone sends (RFC 8200 has six kinds).
 const MAX_EXTENSIONS: usize = 6;
@@ -96,29 +100,40 @@ fn read<T: Copy>(buffer: &Buffer, offset: u32) -> Option<T> {
     buffer.head.offset(u64::from(offset)).read()
 }
 
-/// Reads the headers of an skb.
+/// Reads a header that must lie inside the linear part to where there is room for it.
 #[inline(always)]
-pub(crate) fn parse(buffer: &Buffer) -> Headers {
-    let (l3, ethertype) = locate(buffer);
-    let mut headers = Headers { tuple: EMPTY, l3, l4: 0 };
-    network(buffer, &mut headers, ethertype);
-    if headers.tuple.ethertype == 0 {
-        headers.l3 = 0;
+fn header<const N: usize>(buffer: &Buffer, offset: u32, to: &mut [u8; MAX_HEADER]) -> bool {
+    const { assert!(N <= MAX_HEADER) };
+    if offset.wrapping_add(N as u32) > buffer.tail {
+        return false;
     }
-    headers
+    // SAFETY: `to` takes `MAX_HEADER` bytes, and `N` is at most that.
+    unsafe { buffer.head.offset(u64::from(offset)).copy_exactly::<N>(to.as_mut_ptr()) }
 }
 
-/// Reads the packet that an ICMP error quotes, if this is one.
+/// Reads the headers of an skb.
 #[inline(always)]
-pub(crate) fn parse_quoted(buffer: &Buffer, outer: &Headers) -> Option<Headers> {
+pub(crate) fn parse(scratch: &mut Scratch) {
+    let (l3, ethertype) = locate(&scratch.buffer);
+    scratch.outer = Headers { tuple: EMPTY, l3, l4: 0 };
+    network(&scratch.buffer, &mut scratch.outer, &mut scratch.bytes, ethertype);
+    if scratch.outer.tuple.ethertype == 0 {
+        scratch.outer.l3 = 0;
+    }
+}
+
+/// Reads the packet that an ICMP error quotes and says whether this is one.
+#[inline(always)]
+pub(crate) fn parse_quoted(scratch: &mut Scratch) -> bool {
     /// ICMP header; the quoted packet follows it (RFC 792, RFC 4443).
     const ICMP_LEN: u32 = 8;
-    if !is_icmp_error(&outer.tuple) || outer.l4 == 0 {
-        return None;
+    if !is_icmp_error(&scratch.outer.tuple) || scratch.outer.l4 == 0 {
+        return false;
     }
-    let mut quoted = Headers { tuple: EMPTY, l3: outer.l4 + ICMP_LEN, l4: 0 };
-    network(buffer, &mut quoted, outer.tuple.ethertype);
-    Some(quoted)
+    scratch.quoted = Headers { tuple: EMPTY, l3: scratch.outer.l4 + ICMP_LEN, l4: 0 };
+    let ethertype = scratch.outer.tuple.ethertype;
+    network(&scratch.buffer, &mut scratch.quoted, &mut scratch.bytes, ethertype);
+    true
 }
 
 /// Whether the packet quotes another: destination unreachable, quench, redirect, time exceeded,
@@ -152,9 +167,9 @@ const EMPTY: Tuple = Tuple {
 /// Reads the network header at `headers.l3`. The version nibble must confirm an ethertype of IP, and
 /// stands in for one that no layer has set yet. A function of its own, for its own stack frame.
 #[inline(never)]
-fn network(buffer: &Buffer, headers: &mut Headers, ethertype: u16) {
+fn network(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER], ethertype: u16) {
     if ethertype == ETH_ARP {
-        arp(buffer, headers);
+        arp(buffer, headers, bytes);
         return;
     }
     if ethertype != 0 && ethertype != ETH_IPV4 && ethertype != ETH_IPV6 {
@@ -162,21 +177,23 @@ fn network(buffer: &Buffer, headers: &mut Headers, ethertype: u16) {
         return;
     }
     match read::<u8>(buffer, headers.l3).map(|first| first >> 4) {
-        Some(4) if ethertype != ETH_IPV6 => ipv4(buffer, headers),
-        Some(6) if ethertype != ETH_IPV4 => ipv6(buffer, headers),
+        Some(4) if ethertype != ETH_IPV6 => ipv4(buffer, headers, bytes),
+        Some(6) if ethertype != ETH_IPV4 => ipv6(buffer, headers, bytes),
         // Not readable, or garbage: the ethertype is all there is to know.
         _ => headers.tuple.ethertype = ethertype,
     }
 }
 
 #[inline(always)]
-fn arp(buffer: &Buffer, headers: &mut Headers) {
+fn arp(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
     /// Ethernet and IPv4 (RFC 826): htype, ptype, hlen, plen.
     const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
     let tuple = &mut headers.tuple;
     tuple.ethertype = ETH_ARP;
     tuple.have = TUPLE_NO_PORTS;
-    let Some(bytes) = read::<[u8; 28]>(buffer, headers.l3) else { return };
+    if !header::<28>(buffer, headers.l3, bytes) {
+        return;
+    }
     let mut index = 0;
     while index < ETHERNET_IPV4.len() {
         if bytes[index] != ETHERNET_IPV4[index] {
@@ -194,10 +211,12 @@ fn arp(buffer: &Buffer, headers: &mut Headers) {
 }
 
 #[inline(always)]
-fn ipv4(buffer: &Buffer, headers: &mut Headers) {
+fn ipv4(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
     let tuple = &mut headers.tuple;
     tuple.ethertype = ETH_IPV4;
-    let Some(bytes) = read::<[u8; 20]>(buffer, headers.l3) else { return };
+    if !header::<20>(buffer, headers.l3, bytes) {
+        return;
+    }
     let mut index = 0;
     while index < 4 {
         tuple.saddr[index] = bytes[12 + index];
@@ -220,10 +239,12 @@ fn ipv4(buffer: &Buffer, headers: &mut Headers) {
 }
 
 #[inline(always)]
-fn ipv6(buffer: &Buffer, headers: &mut Headers) {
+fn ipv6(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
     let tuple = &mut headers.tuple;
     tuple.ethertype = ETH_IPV6;
-    let Some(bytes) = read::<[u8; 40]>(buffer, headers.l3) else { return };
+    if !header::<40>(buffer, headers.l3, bytes) {
+        return;
+    }
     let mut index = 0;
     while index < 16 {
         tuple.saddr[index] = bytes[8 + index];
@@ -307,7 +328,8 @@ fn transport(buffer: &Buffer, headers: &mut Headers) {
 
 /// The facts of a packet that cause rules may ask for.
 #[inline(always)]
-pub(crate) fn packet_facts(tuple: &Tuple, packet_type: u8) -> Facts {
+pub(crate) fn packet_facts(scratch: &mut Scratch, packet_type: u8) -> Facts {
+    let tuple = &scratch.outer.tuple;
     let network = match tuple.ethertype {
         0 => Network::Unknown,
         ETH_IPV4 => Network::Ipv4,
@@ -315,6 +337,8 @@ pub(crate) fn packet_facts(tuple: &Tuple, packet_type: u8) -> Facts {
         ETH_ARP => Network::Arp,
         _ => Network::Other,
     };
+    let facts = scratch.forget_facts(Facts::default().with_network(network).with_packet_type(packet_type));
+    let tuple = &scratch.outer.tuple;
     let ip = tuple.have & TUPLE_ADDRESSES != 0 && tuple.ethertype != ETH_ARP;
     let transport = if !ip {
         Transport::Unknown
@@ -329,14 +353,11 @@ pub(crate) fn packet_facts(tuple: &Tuple, packet_type: u8) -> Facts {
             _ => Transport::Other,
         }
     };
+    let facts = scratch.forget_facts(facts.with_transport(transport).with_last_hop(ip && tuple.ttl <= 1));
+    let tuple = &scratch.outer.tuple;
     let class =
         if tuple.have & TUPLE_TCP != 0 { TcpClass::from_flags(tuple.tcp_flags) } else { TcpClass::None };
-    Facts::default()
-        .with_network(network)
-        .with_transport(transport)
-        .with_tcp_class(class)
-        .with_packet_type(packet_type)
-        .with_last_hop(ip && tuple.ttl <= 1)
+    scratch.forget_facts(facts.with_tcp_class(class))
 }
 
 /// Bytes worth showing: from the Ethernet header where there is one, else from the network header.

@@ -15,6 +15,7 @@ mod hooks;
 mod maps;
 mod offsets;
 mod rodata;
+mod scratch;
 mod skb;
 
 use core::ptr::null;

@@ -9,6 +9,8 @@ use netdrop_common::{
     key::{DropCount, DropKey, MAX_KEYS},
 };
 
+use crate::scratch::{LEVELS, Scratch};
+
 /// Ring of `DropEvent` records; userspace sets the size before loading.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -24,3 +26,11 @@ pub(crate) static CELLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(cell::
 /// When this CPU last woke the reader, CLOCK_MONOTONIC nanoseconds.
 #[map]
 pub(crate) static LAST_WAKE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Runs in progress on this CPU.
+#[map]
+pub(crate) static DEPTH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// Working memory of each of them.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);

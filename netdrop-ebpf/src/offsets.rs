@@ -132,6 +132,20 @@ impl Raw {
         }
     }
 
+    /// Copies `N` bytes to `to` and says whether that worked. On a fault the bytes are zeroed.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `N` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn copy_exactly<const N: usize>(self, to: *mut u8) -> bool {
+        // SAFETY: `to` takes `N` bytes by contract; the helper checks the source.
+        let status = unsafe {
+            generated::bpf_probe_read_kernel(to.cast(), N as u32, self.0 as *const core::ffi::c_void)
+        };
+        status == 0
+    }
+
     /// Copies `len` bytes, at most `MAX`, to `to`. On a fault the bytes are zeroed and 0 is returned.
     ///
     /// # Safety

@@ -268,7 +268,7 @@ pub(crate) fn buffer(skb: Skb) -> Buffer {
 /// Packets in the skb: `gso_segs` of `skb_shared_info`, which lies at the buffer's end. Devices that
 /// leave it 0 (virtio, tun) are counted by `gso_size`.
 #[inline(always)]
-pub(crate) fn segments(skb: Skb, buffer: Buffer) -> u16 {
+pub(crate) fn segments(skb: Skb, buffer: &Buffer) -> u16 {
     /// IPv4 and TCP headers without options.
     const HEADERS: u32 = 40;
     let shared = buffer.head.offset(u64::from(skb.load::<u32>(&SKB_END)));

@@ -20,6 +20,7 @@ use crate::{
     filter::{self, Verdict},
     headers,
     rodata::element,
+    scratch::{self, Scratch},
     skb,
     skb::{Skb, Socket},
 };
@@ -49,10 +50,31 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
 ) {
     let Some(skb) = Skb::new(skb) else { return };
     let receiver = Socket::new(receiver);
+    match scratch::enter() {
+        Some((scratch, level)) => {
+            freed(ctx, scratch, skb, location, reason, receiver);
+            scratch::leave(level);
+        }
+        None => count::cell(cell::UNDECIDABLE),
+    }
+}
+
+#[inline(always)]
+fn freed<C: EbpfContext>(
+    ctx: &C,
+    scratch: &mut Scratch,
+    skb: Skb,
+    location: u64,
+    reason: u32,
+    receiver: Option<Socket>,
+) {
     if filter::reason(reason) == Verdict::Filtered || filter::location(location) == Verdict::Filtered {
         count::cell(cell::FILTERED);
         return;
     }
+    // Each filter value that was compared is a constant in one path.
+    let reason = scratch.forget(u64::from(reason)) as u32;
+    let location = scratch.forget(location);
     let place = skb::place(skb, receiver);
     let mut verdict = filter::place(&place);
     if verdict == Verdict::Filtered {
@@ -60,11 +82,15 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
         return;
     }
     let gather = gather(reason);
-    let buffer = skb::buffer(skb);
+    scratch.buffer = skb::buffer(skb);
     let wants_packet = filter::needs_packet() || emit::wanted() || gather.contains(Gather::PACKET);
-    let headers = if wants_packet { headers::parse(&buffer) } else { headers::UNREAD };
+    if wants_packet {
+        headers::parse(scratch);
+    } else {
+        scratch.outer = headers::UNREAD;
+    }
     if filter::needs_packet() {
-        verdict = verdict.and(filter::packet(&buffer, &headers));
+        verdict = verdict.and(filter::packet(scratch));
     }
     match verdict {
         Verdict::Match => {}
@@ -75,7 +101,7 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
     let packet_type = skb::packet_type(skb);
     let mut facts = Facts::default();
     if gather.contains(Gather::PACKET) {
-        facts = headers::packet_facts(&headers.tuple, packet_type);
+        facts = headers::packet_facts(scratch, packet_type);
     }
     if gather.contains(Gather::SOCKET)
         && let Some(socket) = receiver
@@ -89,12 +115,14 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
     {
         facts = facts.with_route_error(route.error);
     }
+    let mut facts = scratch.forget_facts(facts);
     if gather.contains(Gather::QDISC)
         && let Some(device) = place.device
     {
         facts = skb::qdisc_facts(skb, device, facts);
     }
-    let key = DropKey {
+    let facts = scratch.forget_facts(facts);
+    scratch.key = DropKey {
         netns_cookie: place.netns.cookie,
         location,
         facts: facts.0,
@@ -103,8 +131,8 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
         probe: ProbePoint::KfreeSkb as u32,
         pad: 0,
     };
-    let segments = skb::segments(skb, buffer);
-    let counted = count::matched(&key, segments);
+    let segments = skb::segments(skb, &scratch.buffer);
+    let counted = count::matched(&scratch.key, segments);
     if counted.overflowed() {
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
     }
@@ -113,13 +141,13 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
             skb,
             receiver,
             place: &place,
-            buffer: &buffer,
-            headers: &headers,
+            buffer: &scratch.buffer,
+            headers: &scratch.outer,
             route,
             segments,
             packet_type,
         };
-        emit::emit(&key, &drop, counted);
+        emit::emit(&scratch.key, &drop, counted);
     }
 }
 
