@@ -1,9 +1,10 @@
 //! Working memory of one run, in a map instead of on the stack.
 //!
-//! Two limits of the verifier are the reason. A chain of calls has 512 bytes of stack (only from 6.13 on
-//! does a tracing program get more). And before 6.3 a program with functions has every constant on its
-//! stack and in its registers told apart, so that paths which differ in one flag are walked to the end
-//! each; what a map holds is forgotten at once, and such paths join.
+//! Two limits of the verifier are the reason. A chain of calls has 512 bytes of stack: 6.12 refuses a
+//! program that wants more, 6.18 gives it more. And older verifiers (5.10 and 6.1; no longer 6.12) tell
+//! apart all constants on the stack and in registers of a program with functions, so that paths which
+//! differ in one flag are walked to the end each: 20 times as many instructions. What a map holds is
+//! forgotten at once, and such paths join.
 
 use core::ptr::{read_volatile, write_volatile};
 
