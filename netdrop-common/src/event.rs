@@ -56,6 +56,10 @@ pub const TUPLE_TCP: u8 = 1 << 3;
 pub const TUPLE_LATER_FRAGMENT: u8 = 1 << 4;
 /// The IP header was read and the protocol is known to have no ports.
 pub const TUPLE_NO_PORTS: u8 = 1 << 5;
+/// The chain of IPv6 extension headers was cut off or too long: `proto` is not known.
+pub const TUPLE_NO_TRANSPORT: u8 = 1 << 6;
+/// No network packet at all: data of a local socket (AF_UNIX, netlink).
+pub const TUPLE_NOT_NETWORK: u8 = 1 << 7;
 
 /// The ring record of one drop. The record is written in place, field by field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

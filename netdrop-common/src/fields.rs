@@ -35,6 +35,7 @@ macro_rules! kernel_fields {
             NET_COOKIE: "net" "net_cookie", optional;
             NET_LOOPBACK: "net" "loopback_dev", required;
             SOCK_NET: "sock" "__sk_common.skc_net.net", required;
+            SOCK_FAMILY: "sock" "__sk_common.skc_family", required;
             SOCK_STATE: "sock" "__sk_common.skc_state", required;
             SOCK_RCVBUF: "sock" "sk_rcvbuf", required;
             SOCK_RMEM: "sock" "sk_backlog.rmem_alloc.counter", required;

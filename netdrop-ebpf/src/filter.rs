@@ -2,7 +2,7 @@
 
 use aya_ebpf::Global;
 use netdrop_common::{
-    event::{TUPLE_ADDRESSES, TUPLE_NO_PORTS, TUPLE_PORTS, Tuple},
+    event::{TUPLE_ADDRESSES, TUPLE_NO_PORTS, TUPLE_NO_TRANSPORT, TUPLE_NOT_NETWORK, TUPLE_PORTS, Tuple},
     filter::{Cidr, MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, PortRange, TextRange, host, reason_mode},
 };
 
@@ -181,6 +181,9 @@ pub(crate) fn packet(scratch: &mut Scratch) -> Verdict {
 
 #[inline(never)]
 fn tuple(tuple: &Tuple) -> Verdict {
+    if tuple.have & TUPLE_NOT_NETWORK != 0 {
+        return Verdict::Filtered;
+    }
     let mut verdict = family(tuple).and(proto(tuple));
     let mut end = 0;
     while end < host::COUNT {
@@ -209,7 +212,8 @@ fn proto(tuple: &Tuple) -> Verdict {
     if FILTER_PROTO_ON.load() == 0 {
         return Verdict::Match;
     }
-    if tuple.ethertype == 0 || is_ip(tuple) && tuple.have & TUPLE_ADDRESSES == 0 {
+    let readable = tuple.have & TUPLE_ADDRESSES != 0 && tuple.have & TUPLE_NO_TRANSPORT == 0;
+    if tuple.ethertype == 0 || is_ip(tuple) && !readable {
         return Verdict::Undecidable;
     }
     Verdict::from(is_ip(tuple) && tuple.proto == FILTER_PROTO.load())

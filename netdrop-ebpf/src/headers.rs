@@ -2,7 +2,8 @@
 
 use netdrop_common::{
     event::{
-        TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT, TUPLE_NO_PORTS, TUPLE_PORTS, TUPLE_TCP, Tuple,
+        TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT, TUPLE_NO_PORTS, TUPLE_NO_TRANSPORT,
+        TUPLE_NOT_NETWORK, TUPLE_PORTS, TUPLE_TCP, Tuple,
     },
     facts::{Facts, Network, TcpClass, Transport},
 };
@@ -41,8 +42,8 @@ mod ip {
 /// The longest header that is read at once: IPv6.
 pub(crate) const MAX_HEADER: usize = 40;
 
-/// IPv6 extension headers followed; more is not a packet anyone sends (RFC 8200 has six kinds).
-const MAX_EXTENSIONS: usize = 6;
+/// IPv6 extension headers followed: RFC 8200 knows six kinds, destination options twice.
+const MAX_EXTENSIONS: usize = 8;
 
 /// The packet's headers and where they were found.
 #[derive(Clone, Copy)]
@@ -71,7 +72,9 @@ fn locate(buffer: &Buffer) -> (u32, u16) {
     let mut l3 = u32::from(buffer.network);
     if l3 == 0 || l3 >= buffer.tail {
         if buffer.mac == MAC_UNSET {
-            l3 = buffer.data;
+            // No layer has touched it. Only a protocol says that there is a packet: sockets that are no
+            // network's (AF_UNIX, netlink) put any bytes here.
+            l3 = if ethertype == 0 { 0 } else { buffer.data };
         } else {
             let mac = u32::from(buffer.mac);
             l3 = mac + ETHERNET_LEN;
@@ -80,7 +83,15 @@ fn locate(buffer: &Buffer) -> (u32, u16) {
             }
         }
     }
-    // A tag that is still in the packet: __netif_receive_skb_core sets the network header on it.
+    // A tag that was put in on transmit stands between the MAC header and the network header.
+    if is_vlan(ethertype)
+        && buffer.mac != MAC_UNSET
+        && l3 >= u32::from(buffer.mac) + ETHERNET_LEN + VLAN_LEN
+        && let Some(bytes) = read::<[u8; 2]>(buffer, l3 - 2)
+    {
+        ethertype = u16::from_be_bytes(bytes);
+    }
+    // One that is still to be taken off: __netif_receive_skb_core sets the network header on it.
     let mut tags = 0;
     while tags < 2 && is_vlan(ethertype) {
         let Some(bytes) = read::<[u8; 2]>(buffer, l3 + 2) else { break };
@@ -111,11 +122,19 @@ fn header<const N: usize>(buffer: &Buffer, offset: u32, to: &mut [u8; MAX_HEADER
     unsafe { buffer.head.offset(u64::from(offset)).copy_exactly::<N>(to.as_mut_ptr()) }
 }
 
-/// Reads the headers of an skb.
+/// Reads the headers of an skb; `local` when it belongs to a socket that is no network's.
 #[inline(always)]
-pub(crate) fn parse(scratch: &mut Scratch) {
+pub(crate) fn parse(scratch: &mut Scratch, local: bool) {
     let (l3, ethertype) = locate(&scratch.buffer);
     scratch.outer = Headers { tuple: EMPTY, l3, l4: 0 };
+    if local {
+        scratch.outer.l3 = 0;
+        scratch.outer.tuple.have = TUPLE_NOT_NETWORK;
+        return;
+    }
+    if l3 == 0 {
+        return;
+    }
     network(&scratch.buffer, &mut scratch.outer, &mut scratch.bytes, ethertype);
     if scratch.outer.tuple.ethertype == 0 {
         scratch.outer.l3 = 0;
@@ -260,7 +279,7 @@ fn ipv6(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
         match next {
             ip::HOP_BY_HOP | ip::ROUTING | ip::DESTINATION | ip::FRAGMENT | ip::AUTHENTICATION => {
                 let Some(bytes) = read::<[u8; 4]>(buffer, offset) else {
-                    tuple.proto = next;
+                    tuple.have |= TUPLE_NO_TRANSPORT;
                     return;
                 };
                 let units = u32::from(bytes[1]);
@@ -281,6 +300,10 @@ fn ipv6(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
         }
         extensions += 1;
     }
+    if extensions == MAX_EXTENSIONS {
+        tuple.have |= TUPLE_NO_TRANSPORT;
+        return;
+    }
     tuple.proto = next;
     headers.l4 = offset;
     transport(buffer, headers);
@@ -290,9 +313,15 @@ fn ipv6(buffer: &Buffer, headers: &mut Headers, bytes: &mut [u8; MAX_HEADER]) {
 #[inline(always)]
 fn later_fragment(tuple: &mut Tuple) {
     tuple.have |= TUPLE_LATER_FRAGMENT;
-    if !has_ports(tuple.proto) {
+    if !has_ports(tuple.proto) && !is_icmp(tuple.proto) {
         tuple.have |= TUPLE_NO_PORTS;
     }
+}
+
+/// ICMP has no ports, but may quote a packet that has: whether it does stands in its type.
+#[inline(always)]
+fn is_icmp(proto: u8) -> bool {
+    proto == ip::ICMP || proto == ip::ICMP6
 }
 
 #[inline(always)]
@@ -316,14 +345,13 @@ fn transport(buffer: &Buffer, headers: &mut Headers) {
         }
         return;
     }
-    tuple.have |= TUPLE_NO_PORTS;
-    if (tuple.proto == ip::ICMP || tuple.proto == ip::ICMP6)
-        && let Some([kind, code]) = read::<[u8; 2]>(buffer, headers.l4)
-    {
+    if is_icmp(tuple.proto) {
+        let Some([kind, code]) = read::<[u8; 2]>(buffer, headers.l4) else { return };
         tuple.icmp_type = kind;
         tuple.icmp_code = code;
         tuple.have |= TUPLE_ICMP;
     }
+    tuple.have |= TUPLE_NO_PORTS;
 }
 
 /// The facts of a packet that cause rules may ask for.
@@ -344,6 +372,8 @@ pub(crate) fn packet_facts(scratch: &mut Scratch, packet_type: u8) -> Facts {
         Transport::Unknown
     } else if tuple.have & TUPLE_LATER_FRAGMENT != 0 {
         Transport::Fragment
+    } else if tuple.have & TUPLE_NO_TRANSPORT != 0 {
+        Transport::Unknown
     } else {
         match tuple.proto {
             ip::TCP => Transport::Tcp,

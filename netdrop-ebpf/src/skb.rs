@@ -10,7 +10,7 @@ use crate::offsets::{
     NET_LOOPBACK, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE,
     SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER,
     SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL,
-    SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
+    SOCK_FAMILY, SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
 };
 
 /// `struct sk_buff`.
@@ -118,6 +118,18 @@ pub(crate) fn place(skb: Skb, receiver: Option<Socket>) -> Place {
         Place { netns, device: None }
     } else {
         Place { netns: NetnsId::default(), device: None }
+    }
+}
+
+/// Whether the skb belongs to a socket whose data is no network packet.
+#[inline(always)]
+pub(crate) fn is_local(skb: Skb) -> bool {
+    /// include/linux/socket.h, part of the user API.
+    const AF_UNIX: u16 = 1;
+    const AF_NETLINK: u16 = 16;
+    match sender(skb) {
+        Some(socket) => matches!(socket.load(&SOCK_FAMILY), AF_UNIX | AF_NETLINK),
+        None => false,
     }
 }
 

@@ -43,7 +43,17 @@ impl Direction {
     pub fn of(event: &DropEvent, input: Option<&str>, location: Option<&str>) -> Option<Self> {
         /// Functions that drop before the stack has noted the arriving interface.
         const BEFORE_ARRIVAL: &[&str] = &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic"];
+        if event.tuple.ethertype == 0 {
+            // Nothing that goes anywhere: data of a local socket, or bytes nobody can read.
+            return None;
+        }
         let routed = event.have & HAVE_ROUTE != 0;
+        // A queue drops a packet after its route was let go; on another device than it came by, it was
+        // on its way out.
+        let elsewhere = event.have & HAVE_DEVICE != 0 && event.iif != 0 && event.iif != event.ifindex;
+        if !routed && elsewhere {
+            return Some(Self::Forward);
+        }
         if routed
             && matches!(input, Some("ip_forward" | "ip6_forward" | "ip_mr_input" | "ip6_mr_input"))
             && event.iif != 0
@@ -158,7 +168,7 @@ mod tests {
 
     fn record(have: u16, iif: u32) -> DropEvent {
         let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap();
-        (record.have, record.iif) = (have, iif);
+        (record.have, record.iif, record.tuple.ethertype) = (have, iif, 0x0800);
         record
     }
 
@@ -182,6 +192,12 @@ mod tests {
                 "{have} {iif} {input:?}"
             );
         }
+        let mut queued = DropEvent { ifindex: 4, ..record(HAVE_DEVICE, 3) };
+        assert_eq!(Direction::of(&queued, None, None), Some(Direction::Forward));
+        queued.ifindex = 3;
+        assert_eq!(Direction::of(&queued, None, None), Some(Direction::In));
+        queued.tuple.ethertype = 0;
+        assert_eq!(Direction::of(&queued, None, None), None);
     }
 
     #[test]

@@ -97,11 +97,11 @@ pub async fn run(
     while plan.iterations.is_none_or(|most| printed < most) {
         tokio::select! {
             biased;
-            () = signals.next() => break,
+            () = signals.next() => {}
             () = outlet.closed() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        if plan.iterations == Some(printed + 1) {
+        if plan.iterations == Some(printed + 1) || signals.caught() > 0 {
             // The last table is exact.
             tracer.detach()?;
         }

@@ -116,6 +116,17 @@ impl Pipeline<'_> {
         }
     }
 
+    /// Events lost so far, of the causes that were asked for: the others would not have been shown.
+    fn lost(&mut self, tracer: &Tracer) -> Result<u64, LoadError> {
+        if self.causes.is_empty() {
+            return tracer.lost();
+        }
+        let counters = tracer.counters()?;
+        let of_interest =
+            counters.drops.iter().filter(|(key, _)| wanted(&self.causes, &self.judge.judge(key).cause));
+        Ok(of_interest.map(|(_, drop)| drop.lost).sum())
+    }
+
     fn event(
         &mut self,
         record: &DropEvent,
@@ -178,7 +189,7 @@ pub async fn run(
     if end == End::Closed {
         return Ok(());
     }
-    losses.report(&tracer, sink, &mut outlet)?;
+    losses.report(&tracer, &mut pipeline, sink, &mut outlet)?;
     let counters = tracer.counters()?;
     let tally = plan.events.then_some(pipeline.tally);
     let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
@@ -229,7 +240,7 @@ async fn events(
             () = signals.next() => return Ok(End::Asked),
             () = at(deadline) => return Ok(End::Asked),
             () = outlet.closed() => return Ok(End::Closed),
-            () = at(losses.due) => losses.report(tracer, sink, outlet)?,
+            () = at(losses.due) => losses.report(tracer, pipeline, sink, outlet)?,
             () = at(log_tick) => {
                 tracer.flush_log();
                 log_tick = Some(Instant::now() + LOG_INTERVAL);
@@ -283,12 +294,13 @@ impl Losses {
     fn report(
         &mut self,
         tracer: &Tracer,
+        pipeline: &mut Pipeline<'_>,
         sink: &mut dyn Sink,
         outlet: &mut Outlet,
     ) -> Result<(), TraceError> {
         self.due = None;
-        let lost = tracer.lost()?;
-        let new = lost - self.reported;
+        let lost = pipeline.lost(tracer)?;
+        let new = lost.saturating_sub(self.reported);
         if new > 0 {
             self.reported = lost;
             if !sink.loss(&mut outlet.buffer, new) {

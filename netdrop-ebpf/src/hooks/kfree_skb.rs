@@ -85,7 +85,7 @@ fn freed<C: EbpfContext>(
     scratch.buffer = skb::buffer(skb);
     let wants_packet = filter::needs_packet() || emit::wanted() || gather.contains(Gather::PACKET);
     if wants_packet {
-        headers::parse(scratch);
+        headers::parse(scratch, skb::is_local(skb));
     } else {
         scratch.outer = headers::UNREAD;
     }

@@ -12,7 +12,7 @@ mod fixture;
 pub mod netns;
 mod nsfs;
 mod processes;
-mod untrusted;
+pub(crate) mod untrusted;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

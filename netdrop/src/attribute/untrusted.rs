@@ -55,7 +55,7 @@ fn bounded(file: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
 
 /// `name` with control characters, direction overrides and their like escaped, and cut to a length that
 /// no honest name reaches: what is printed cannot steer a terminal.
-pub(super) fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let mut shown = String::with_capacity(name.len().min(NAME_LENGTH));
     for (position, character) in name.chars().enumerate() {
         if position == NAME_LENGTH {

@@ -83,6 +83,12 @@ impl LoadError {
 fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     let mut link = Some(error);
     while let Some(error) = link {
+        // A verifier that has something to say has looked at the program and does not take it, as EACCES.
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref::<ProgramError>()
+            && !verifier_log.to_string().trim().is_empty()
+        {
+            return false;
+        }
         if let Some(io) = error.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::PermissionDenied
         {

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{failure::Unsupported, privilege, runtime};
+use super::{block_on, failure::Unsupported, privilege};
 use crate::{
     cause::{Catalogue, Class},
     doctor::{Report, State, examine},
@@ -25,7 +25,7 @@ pub(super) struct DoctorArgs {
 pub(super) fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let catalogue = Catalogue::builtin()?;
     // The ring registers with the loop's reactor.
-    let report = runtime()?.block_on(async { examine(&catalogue, privilege::without_kernel) });
+    let report = block_on(async { examine(&catalogue, privilege::without_kernel) })?;
     let mut out = io::stdout().lock();
     if arguments.json {
         let mut value = serde_json::to_value(&report)?;

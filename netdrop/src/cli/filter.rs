@@ -84,7 +84,10 @@ impl FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port (0-65535)"));
+        let number = |part: &str| {
+            part.parse::<u16>()
+                .map_err(|_| format!("`{text}` is no port or range, like 80 or 8000-8080 (up to 65535)"))
+        };
         let (low, high) = text.split_once('-').unwrap_or((text, text));
         let (low, high) = (number(low)?, number(high)?);
         if low > high {
@@ -146,7 +149,11 @@ fn near<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     /// More is a list, not a suggestion.
     const MOST: usize = 3;
     let mut scored: Vec<(f64, &str)> = names
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .map(|name| {
+            // Short names: one slip leaves little that is alike.
+            let slip = strsim::osa_distance(wrong, name) <= 1;
+            (if slip { 1.0 } else { strsim::jaro_winkler(wrong, name) }, name)
+        })
         .filter(|(score, _)| *score >= SIMILAR)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -174,10 +181,11 @@ impl FilterArgs {
             }),
             reasons: self.reasons(kernel)?,
             locations: self.locations(kernel)?,
-            causes: self.causes(catalogue)?,
+            causes: self.causes(kernel, catalogue)?,
             interface: self.interface()?,
             netns: None,
         };
+        possible(&filter)?;
         if let Some(netns) = &self.netns {
             let id = resolve_argument(netns, Path::new("/proc"))
                 .map_err(|error| Usage(format!("--netns: {error}")))?;
@@ -207,12 +215,15 @@ impl FilterArgs {
         Ok(Some(name.clone()))
     }
 
-    fn causes(&self, catalogue: &Catalogue) -> Result<Vec<String>, Usage> {
+    fn causes(&self, kernel: &Kernel, catalogue: &Catalogue) -> Result<Vec<String>, Usage> {
         for id in &self.cause {
             if catalogue.get(id).is_none() {
-                let near = catalogue.suggest(id);
-                let hint = did_you_mean(&near);
-                return Err(Usage(format!("--cause: no cause `{id}`{hint} `netdrop explain` lists them")));
+                let hint = did_you_mean(&catalogue.suggest(id));
+                let other =
+                    if kernel.reasons.find(id).is_some() { "; that is a drop reason: --reason" } else { "" };
+                return Err(Usage(format!(
+                    "--cause: no cause `{id}`{other}{hint}; `netdrop explain` lists them"
+                )));
             }
         }
         Ok(self.cause.clone())
@@ -247,6 +258,9 @@ impl FilterArgs {
     fn locations(&self, kernel: &Kernel) -> Result<Vec<TextRange>, Usage> {
         let Some(name) = &self.location else { return Ok(Vec::new()) };
         let symbols = kernel.symbols.as_ref().map_err(|error| Usage(format!("--location: {error}")))?;
+        if name.is_empty() {
+            return Err(Usage("--location: name a kernel function, like tcp_v4_rcv".to_owned()));
+        }
         let ranges = symbols.ranges(name);
         if ranges.is_empty() {
             let hint = did_you_mean(&symbols.suggest(name));
@@ -280,6 +294,29 @@ fn ports(flag: &str, ports: &[Ports]) -> Result<Vec<PortRange>, Usage> {
         )));
     }
     Ok(ports.iter().map(|ports| ports.0).collect())
+}
+
+/// Refuses what no packet can meet: it would wait for ever.
+fn possible(filter: &Filter) -> Result<(), Usage> {
+    let impossible = |what: &str| Err(Usage(format!("no packet can match: {what}")));
+    let ports = filter.ports.iter().any(|ranges| !ranges.is_empty());
+    match filter.protocol {
+        Some(protocol) if ports && !protocol.has_ports() => {
+            return impossible(&format!(
+                "{protocol} has no ports (ICMP errors match --port by the packet they quote: leave --proto out)"
+            ));
+        }
+        Some(Protocol::Arp) if filter.family.is_some() => return impossible("ARP is neither IPv4 nor IPv6"),
+        _ => {}
+    }
+    let mut families: Vec<Family> = filter.family.into_iter().collect();
+    for host in filter.hosts.iter().flatten() {
+        families.push(if host.addr().is_ipv4() { Family::Ip } else { Family::Ip6 });
+    }
+    if families.windows(2).any(|pair| pair[0] != pair[1]) {
+        return impossible("IPv4 and IPv6 are both asked for");
+    }
+    Ok(())
 }
 
 /// The order in which [`Filter`] holds what is said of ends.

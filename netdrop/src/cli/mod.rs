@@ -11,6 +11,7 @@ mod trace;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 pub use failure::exit_code;
@@ -75,10 +76,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
     }
 }
 
-/// The event loop: one thread is enough, and is all an observer should take.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    use anyhow::Context as _;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")
+/// Runs the event loop: one thread is enough, and is all an observer should take.
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(future);
+    // Not dropped: that would wait for a write that a stalled reader never takes.
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// A duration as users type it: `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.

@@ -6,17 +6,26 @@ use super::failure::Unsupported;
 use crate::{
     bpf::LoadError,
     kernel::{
-        BLIND_IN_INIT, Kernel, KernelError,
+        Kernel, KernelError,
         btf::{BtfError, KernelBtf},
         capabilities::Capabilities,
     },
-    say::say,
+    trace::TraceError,
 };
 
 /// The command to type again, with privileges.
 fn with_sudo() -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    format!("sudo netdrop {}", arguments.join(" "))
+    let words: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
+    format!("sudo {}", words.join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// What is missing before anything is tried: capabilities first, because without them nothing else can be
@@ -44,14 +53,7 @@ pub(super) fn check() -> Result<(), Unsupported> {
 /// Inspects the kernel, or says why it cannot be traced.
 pub(super) fn kernel() -> anyhow::Result<Kernel> {
     check()?;
-    let kernel = Kernel::inspect().map_err(|error| Unsupported(without_kernel(&error)))?;
-    if kernel.blind_in_init {
-        say(BLIND_IN_INIT);
-    }
-    if let Err(error) = &kernel.symbols {
-        say(error);
-    }
-    Ok(kernel)
+    Ok(Kernel::inspect().map_err(|error| Unsupported(without_kernel(&error)))?)
 }
 
 /// What to do about a kernel that netdrop cannot read.
@@ -72,7 +74,8 @@ pub(super) fn without_kernel(error: &KernelError) -> String {
 }
 
 /// What to do about a kernel that refuses the programs.
-pub(super) fn refused(error: LoadError) -> anyhow::Error {
+pub(super) fn explained(error: TraceError) -> anyhow::Error {
+    let TraceError::Load(error) = error else { return error.into() };
     if let LoadError::Refused { .. } = error {
         return Unsupported(format!(
             "{error}. The process has the capabilities, so something else forbids it: kernel lockdown in \
@@ -83,4 +86,17 @@ pub(super) fn refused(error: LoadError) -> anyhow::Error {
         .into();
     }
     error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(quoted("--port=80,443"), "--port=80,443");
+        assert_eq!(quoted("!NO_SOCKET"), "'!NO_SOCKET'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

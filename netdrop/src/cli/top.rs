@@ -4,14 +4,12 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::{duration, filter::FilterArgs, privilege, runtime, trace::ready_line};
+use super::{block_on, duration, filter::FilterArgs, privilege};
 use crate::{
     bpf::Tracer,
     cause::Catalogue,
     output::style::Page,
-    say::say,
     top::{self, Format, Plan},
-    trace::TraceError,
 };
 
 /// Arguments of `netdrop top`.
@@ -54,21 +52,20 @@ pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
     } else {
         Format::Screen(page)
     };
+    let filter = arguments.filter.resolve(&kernel, &catalogue)?;
     let plan = Plan {
-        filter: arguments.filter.resolve(&kernel, &catalogue)?,
-        all: arguments.all,
+        // Who names a cause wants to see it, benign or not.
+        all: arguments.all || !filter.causes.is_empty(),
+        filter,
         interval: arguments.interval,
         iterations: arguments.iterations,
         format,
     };
     let ready = |tracer: &Tracer| {
         if !matches!(plan.format, Format::Screen(_)) {
-            say(ready_line(tracer, &kernel));
+            super::trace::ready(tracer, &kernel);
         }
     };
-    runtime()?.block_on(top::run(&plan, &kernel, &catalogue, ready)).map_err(|error| match error {
-        TraceError::Load(error) => privilege::refused(error),
-        error => error.into(),
-    })?;
+    block_on(top::run(&plan, &kernel, &catalogue, ready))?.map_err(privilege::explained)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,14 +4,14 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{duration, filter::FilterArgs, privilege, runtime};
+use super::{block_on, duration, filter::FilterArgs, privilege};
 use crate::{
     bpf::{LogLevel, MIN_BUFFER_BYTES, Tracer},
     cause::Catalogue,
-    kernel::Kernel,
+    kernel::{BLIND_IN_INIT, Kernel},
     output::{Sink, json::Json, style::Page, text::Text},
     say::say,
-    trace::{self, Plan, TraceError},
+    trace::{self, Plan},
 };
 
 /// Arguments of `netdrop trace`.
@@ -80,10 +80,12 @@ const _: () = assert!(MIN_BUFFER_BYTES == 4 * 1024);
 pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
     let catalogue = Catalogue::builtin()?;
     let kernel = privilege::kernel()?;
+    let filter = arguments.filter.resolve(&kernel, &catalogue)?;
     let plan = Plan {
-        filter: arguments.filter.resolve(&kernel, &catalogue)?,
         events: !arguments.summary_only,
-        all: arguments.all,
+        // Who names a cause wants to see it, benign or not.
+        all: arguments.all || !filter.causes.is_empty(),
+        filter,
         count: arguments.count,
         duration: arguments.duration,
         buffer_bytes: arguments.buffer_size * 1024,
@@ -92,17 +94,19 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
     let mut json = Json;
     let mut text = Text::new(Page::stdout());
     let sink: &mut dyn Sink = if arguments.json { &mut json } else { &mut text };
-    let ready = |tracer: &Tracer| say(ready_line(tracer, &kernel));
-    runtime()?.block_on(trace::run(&plan, &kernel, &catalogue, sink, ready)).map_err(
-        |error| match error {
-            TraceError::Load(error) => privilege::refused(error),
-            error => error.into(),
-        },
-    )?;
+    let ready = |tracer: &Tracer| ready(tracer, &kernel);
+    block_on(trace::run(&plan, &kernel, &catalogue, sink, ready))?.map_err(privilege::explained)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Said once everything is attached, on standard error as tcpdump does: scripts may wait for it.
-pub(super) fn ready_line(tracer: &Tracer, kernel: &Kernel) -> String {
-    format!("tracing {} on kernel {}, Ctrl-C ends it", trace::hooks(tracer), kernel.release)
+/// Said once everything is attached, on standard error as tcpdump does: what this kernel withholds, and
+/// last the line that scripts may wait for.
+pub(super) fn ready(tracer: &Tracer, kernel: &Kernel) {
+    if kernel.blind_in_init {
+        say(BLIND_IN_INIT);
+    }
+    if let Err(error) = &kernel.symbols {
+        say(error);
+    }
+    say(format_args!("tracing {} on kernel {}, Ctrl-C ends it", trace::hooks(tracer), kernel.release));
 }

@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::Sink;
 use crate::{
     attribute::{Container, netns::NetnsId},
-    cause::Class,
     event::{Direction, Event, Interface, SocketMemory},
     judge::Location,
     packet::Packet,
@@ -243,7 +242,6 @@ pub fn table(out: &mut BytesMut, table: &Table) {
         .rows
         .iter()
         .zip(&table.added)
-        .filter(|(row, _)| row.class != Class::Benign || summary.show_benign)
         .map(|(row, added)| TopRow {
             cause: CauseCount { id: row.cause.as_deref(), class: row.class.as_str(), count: row.count },
             netns: Netns::new(row.netns, row.attribution.netns_name.as_deref()),

@@ -11,7 +11,7 @@ use super::{
     table::{fit, summary_table},
 };
 use crate::{
-    attribute::{Attribution, netns::NetnsId},
+    attribute::{Attribution, netns::NetnsId, untrusted::printable},
     cause::{Class, Confidence},
     event::{Event, Interface},
     summary::{Summary, seconds},
@@ -26,8 +26,14 @@ const CAUSE_WIDTH: usize = 26;
 /// Width of a container's or namespace's name.
 const WHO_WIDTH: usize = 16;
 
+/// Width of a device's name.
+const NAME_WIDTH: usize = 12;
+
 /// Width of device and direction.
-const DEVICE_WIDTH: usize = 12;
+const DEVICE_WIDTH: usize = NAME_WIDTH + 1 + "forward".len();
+
+/// Columns from which the device stands on the first line.
+const ROOMY: usize = 80;
 
 /// Indent of a drop's further lines.
 const INDENT: usize = 4;
@@ -49,6 +55,10 @@ impl Text {
     fn wide(&self) -> bool {
         self.page.columns.is_none_or(|columns| columns >= WIDE)
     }
+
+    fn roomy(&self) -> bool {
+        self.page.columns.is_none_or(|columns| columns >= ROOMY)
+    }
 }
 
 /// Whose packet: container, else namespace, else what is known of it.
@@ -69,10 +79,10 @@ pub(super) fn drops(count: u64) -> String {
     format!("{count} {}", if count == 1 { "drop" } else { "drops" })
 }
 
-/// Device and direction: `eth0 in`.
+/// Device and direction: `eth0 in`. A container names its own devices.
 fn device(event: &Event) -> String {
     let name = match &event.interface {
-        Some(Interface { name: Some(name), .. }) => name.clone(),
+        Some(Interface { name: Some(name), .. }) => fit(&printable(name), NAME_WIDTH),
         Some(Interface { name: None, index }) => format!("if#{index}"),
         None => "-".to_owned(),
     };
@@ -102,12 +112,13 @@ fn proof(event: &Event) -> String {
 impl Sink for Text {
     fn begin(&mut self, out: &mut BytesMut) {
         let style = self.page.heading();
-        let tail = if self.wide() { "  PACKET, REASON at function" } else { "" };
-        let _ = writeln!(
-            out,
-            "{style}{:12}  {:CAUSE_WIDTH$}  {:WHO_WIDTH$}  {:DEVICE_WIDTH$}{tail}{style:#}",
-            "TIME", "CAUSE", "CONTAINER/NETNS", "DEVICE"
-        );
+        let _ =
+            write!(out, "{style}{:12}  {:CAUSE_WIDTH$}  {:WHO_WIDTH$}", "TIME", "CAUSE", "CONTAINER/NETNS");
+        if self.roomy() {
+            let width = if self.wide() { DEVICE_WIDTH } else { 0 };
+            let _ = write!(out, "  {:width$}", "DEVICE");
+        }
+        let _ = writeln!(out, "{}{style:#}", if self.wide() { "  PACKET, REASON at function" } else { "" });
     }
 
     fn event(&mut self, out: &mut BytesMut, event: &Event) {
@@ -116,18 +127,25 @@ impl Sink for Text {
         let time = event.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f");
         let cause = &event.judged.cause;
         let who = fit(&who(event.netns, &event.attribution), WHO_WIDTH);
-        let device = device(event);
-        let packet = event.packet.to_string();
-        let proof = proof(event);
-        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:WHO_WIDTH$}  ");
-        let _ = if self.wide() {
-            writeln!(out, "{device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}")
-        } else if INDENT + packet.chars().count() + 2 + proof.chars().count()
-            <= self.page.columns.unwrap_or(usize::MAX)
-        {
-            writeln!(out, "{device}\n{:INDENT$}{packet}  {faint}{proof}{faint:#}", "")
+        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:WHO_WIDTH$}");
+        let (device, packet, proof) = (device(event), event.packet.to_string(), proof(event));
+        if self.wide() {
+            let _ = writeln!(out, "  {device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}");
+            return;
+        }
+        let columns = self.page.columns.unwrap_or(usize::MAX);
+        let mut column = INDENT;
+        if self.roomy() {
+            let _ = write!(out, "  {device}\n{:INDENT$}", "");
         } else {
-            writeln!(out, "{device}\n{:INDENT$}{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "", "")
+            let _ = write!(out, "\n{:INDENT$}{device}  ", "");
+            column += device.chars().count() + 2;
+        }
+        // The proof goes beside the packet where it fits.
+        let _ = if column + packet.chars().count() + 2 + proof.chars().count() <= columns {
+            writeln!(out, "{packet}  {faint}{proof}{faint:#}")
+        } else {
+            writeln!(out, "{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "")
         };
     }
 
@@ -176,7 +194,7 @@ impl Text {
         }
         if totals.undecidable > 0 {
             note(
-                "undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace)",
+                "undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace or device)",
             );
         }
         if totals.lost > 0 {

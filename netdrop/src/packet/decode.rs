@@ -8,7 +8,7 @@ use etherparse::{
 };
 use netdrop_common::event::{
     CAPTURE_LEN, DropEvent, HAVE_MAC, NO_OFFSET, TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT,
-    TUPLE_PORTS, TUPLE_TCP, Tuple,
+    TUPLE_NO_TRANSPORT, TUPLE_PORTS, TUPLE_TCP, Tuple,
 };
 
 use super::{Family, Icmp, Inner, Packet, Protocol, TcpFlags};
@@ -249,7 +249,11 @@ fn ip(packet: &mut Packet, tuple: &Tuple, read: Option<&Ip<'_>>) {
         let v4 = packet.family == Some(Family::Ipv4);
         packet.src = Some(address(v4, tuple.saddr));
         packet.dst = Some(address(v4, tuple.daddr));
-        packet.proto = Some(Protocol::Ip(tuple.proto));
+        packet.proto = if tuple.have & TUPLE_NO_TRANSPORT == 0 {
+            Some(Protocol::Ip(tuple.proto))
+        } else {
+            read.and_then(|ip| ip.proto)
+        };
     } else {
         packet.src = read.map(|ip| ip.src);
         packet.dst = read.map(|ip| ip.dst);
