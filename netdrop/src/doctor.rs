@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    bpf::{LogLevel, MIN_BUFFER_BYTES, Settings, Tracer, counter_memory},
+    bpf::{LogLevel, MIN_BUFFER_BYTES, Settings, Tracer, counter_memory, missed_by_running_programs},
     cause::Catalogue,
     filter::Filter,
     judge::gather_table,
@@ -242,6 +242,16 @@ fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
             BLIND_IN_INIT,
             "few drops, most on a machine whose process 1 is busy",
             "a kernel without this patch",
+        ));
+    }
+    let missed = missed_by_running_programs();
+    if missed > 0 {
+        checks.push(Check::limited(
+            "missed drops",
+            format!("{missed}, by the netdrop programs that run now"),
+            "the kernel skips a tracing program that interrupts itself on one CPU: these drops are counted, without \
+             a cause",
+            "fewer drops at once; runs say their own number in the summary",
         ));
     }
     let (keys, bytes) = counter_memory();

@@ -2,8 +2,11 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
+
+/// The kernel side's programs, as `netdrop-ebpf/src/main.rs` names them.
+const PROGRAMS: &[&str] = &["kfree_skb_2", "kfree_skb_3", "kfree_skb_4"];
 
 /// `recursion_misses`: runs that the kernel skipped because the program was already running on that CPU
 /// (since 5.12; nothing before, where programs nest instead). Source: bpf_prog_show_fdinfo,
@@ -11,6 +14,18 @@ use std::{
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     Ok(parse(&text))
+}
+
+/// `recursion_misses` of every netdrop program that runs now, of other processes too.
+#[must_use]
+pub fn missed_by_running_programs() -> u64 {
+    let ours = |name: &str| PROGRAMS.contains(&name);
+    aya::programs::loaded_programs()
+        .flatten()
+        .filter(|program| program.name_as_str().is_some_and(ours))
+        .filter_map(|program| program.fd().ok())
+        .filter_map(|fd| recursion_misses(fd.as_fd()).ok().flatten())
+        .sum()
 }
 
 fn parse(text: &str) -> Option<u64> {

@@ -14,6 +14,7 @@ mod ring;
 mod tracer;
 
 pub use counters::{Cells, Counters};
+pub use fdinfo::missed_by_running_programs;
 pub use globals::{MIN_BUFFER_BYTES, Settings};
 pub use log::LogLevel;
 pub use probe::{ProbeReport, Rung};
