@@ -56,6 +56,15 @@ impl Text {
         self.page.columns.is_none_or(|columns| columns >= WIDE)
     }
 
+    /// Columns for a name: what time and cause leave of a narrow page.
+    fn who_width(&self) -> usize {
+        /// Time, cause and the gaps.
+        const BEFORE: usize = 12 + 2 + CAUSE_WIDTH + 2;
+        /// Less of a name is no name.
+        const FEWEST: usize = 8;
+        self.page.columns.map_or(WHO_WIDTH, |columns| columns.saturating_sub(BEFORE).clamp(FEWEST, WHO_WIDTH))
+    }
+
     fn roomy(&self) -> bool {
         self.page.columns.is_none_or(|columns| columns >= ROOMY)
     }
@@ -126,8 +135,9 @@ impl Sink for Text {
         let faint = self.page.faint();
         let time = event.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f");
         let cause = &event.judged.cause;
-        let who = fit(&who(event.netns, &event.attribution), WHO_WIDTH);
-        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:WHO_WIDTH$}");
+        let who_width = self.who_width();
+        let who = fit(&who(event.netns, &event.attribution), who_width);
+        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:who_width$}");
         let (device, packet, proof) = (device(event), event.packet.to_string(), proof(event));
         if self.wide() {
             let _ = writeln!(out, "  {device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}");
