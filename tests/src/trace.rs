@@ -24,12 +24,13 @@ pub struct Trace {
     args: Vec<String>,
     read_lines: usize,
     keep_events: usize,
+    stalled: bool,
 }
 
 impl Default for Trace {
     fn default() -> Self {
         let args = ["trace", "--json"].map(str::to_owned).to_vec();
-        Self { args, read_lines: usize::MAX, keep_events: usize::MAX }
+        Self { args, read_lines: usize::MAX, keep_events: usize::MAX, stalled: false }
     }
 }
 
@@ -71,6 +72,13 @@ impl Trace {
         self
     }
 
+    /// Leaves netdrop's stdout open and never reads it, as a stopped pager does.
+    #[must_use]
+    pub fn stall_stdout(mut self) -> Self {
+        self.stalled = true;
+        self
+    }
+
     /// Starts netdrop and waits until all its hooks are attached.
     #[track_caller]
     pub fn start(self) -> Tracing {
@@ -80,7 +88,9 @@ impl Trace {
         let mut child = Killed::start(&mut command);
         let shared = Arc::new(Shared::default());
         let keep_events = self.keep_events;
-        let stdout = read_lines(child.0.stdout.take(), &shared, self.read_lines, move |seen, line| {
+        // What is not taken here stays open in the child's handle.
+        let pipe = if self.stalled { None } else { child.0.stdout.take() };
+        let stdout = read_lines(pipe, &shared, self.read_lines, move |seen, line| {
             if is_event(&line) {
                 seen.events += 1;
                 if seen.events > keep_events as u64 {
@@ -188,6 +198,13 @@ impl Tracing {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child.0);
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.command));
+    }
+
+    /// Bytes that wait in the pipe of [`Trace::stall_stdout`].
+    #[track_caller]
+    pub fn unread(&self) -> u64 {
+        let pipe = self.child.0.stdout.as_ref().expect("stdout is stalled");
+        rustix::io::ioctl_fionread(pipe).unwrap_or_else(|error| panic!("FIONREAD: {error}"))
     }
 
     /// Whether netdrop has ended by itself.

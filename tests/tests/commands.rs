@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use netdrop_tests::frame::Hop;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Lab, Trace, binary};
-use serde_json::Value;
+use netdrop_tests::{Lab, Trace, binary, wait};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 #[test]
 fn top_counts_from_the_kernels_counters() {
@@ -32,6 +34,48 @@ fn top_counts_from_the_kernels_counters() {
     assert_eq!(last["netns"]["inode"], netns.inode());
     assert_eq!(last["netns"]["name"], netns.name());
     assert!(tables.iter().all(|table| table["v"] == 1));
+}
+
+#[test]
+fn top_prints_a_last_exact_table_on_a_signal() {
+    let Some(lab) = Lab::new("top-signal", &[]) else { return };
+    let netns = lab.netns("only");
+    let top = Trace::top_of(&netns).args(&["--interval", "1h"]).start();
+    send_udp(&netns.udp_socket("127.0.0.1:5952"), "127.0.0.1:5953", 7, 8);
+    wait::until_counter("UdpNoPorts", 7, || netns.mib("UdpNoPorts"));
+
+    top.signal(Signal::INT);
+    let ended = top.finish_raw();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(ended.stdout.len(), 1, "{:?}", ended.stdout);
+    let table: Value = serde_json::from_str(&ended.stdout[0]).expect("a line of JSON");
+    assert_eq!(table["rows"].as_array().map(Vec::len), Some(1), "{table}");
+    assert_eq!(table["rows"][0]["cause"]["id"], "port-closed", "{table}");
+    assert_eq!(table["rows"][0]["cause"]["count"], 7, "{table}");
+    assert_eq!(table["rows"][0]["added"], 7, "{table}");
+}
+
+#[test]
+fn rows_of_top_sum_to_seen_with_benign_drops_too() {
+    let Some(lab) = Lab::new("top-benign", &[]) else { return };
+    let pair = lab.pair();
+    let top = Trace::top_of(&pair.b).args(&["--interval", "1h"]).start();
+    let hop = Hop::between(pair.a_end, pair.b_end);
+    let mut astray = hop;
+    astray.macs.1 = [0x02, 0, 0, 0, 0, 0x99];
+    // The frames keep their order: once the last were counted, the others were dropped.
+    let frames = [astray.udp(64, 5954, 5955, &[]), hop.udp(64, 5954, 5955, &[])];
+    pair.a.send_frames("eth0", [&frames[0]; 8].into_iter().chain([&frames[1]; 3]));
+    wait::until_counter("UdpNoPorts", 3, || pair.b.mib("UdpNoPorts"));
+
+    top.signal(Signal::INT);
+    let ended = top.finish_raw();
+    let table: Value = serde_json::from_str(&ended.stdout[0]).expect("a line of JSON");
+    let rows = table["rows"].as_array().expect("rows");
+    let sum: u64 = rows.iter().filter_map(|row| row["cause"]["count"].as_u64()).sum();
+    assert_eq!(json!(sum), table["seen"], "{table}");
+    let benign = rows.iter().find(|row| row["cause"]["class"] == "benign");
+    assert_eq!(benign.map(|row| &row["cause"]["count"]), Some(&json!(8)), "{table}");
 }
 
 #[test]

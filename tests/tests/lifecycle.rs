@@ -88,6 +88,40 @@ fn a_closed_pipe_ends_the_trace_quietly() {
     assert!(last.starts_with("netdrop: tracing"), "{:?}", ended.stderr);
 }
 
+/// Fills the pipe of a trace that nobody reads, then ends it with a first and further signals.
+fn ended_while_stalled(name: &str, first: Signal, further: Signal) {
+    let Some(lab) = Lab::new(name, &[]) else { return };
+    let netns = lab.netns("only");
+    let mut tracing = Trace::of(&netns).stall_stdout().start();
+    provoke(&netns, 5000);
+    // An event has several hundred bytes: these are far more than a pipe takes.
+    wait::until("the pipe fills", || match tracing.unread() {
+        0 => Err("it is empty".to_owned()),
+        _ => Ok(()),
+    });
+    let full = wait::until_stable("bytes in the pipe", || tracing.unread());
+    assert!(!tracing.has_ended());
+
+    tracing.signal(first);
+    // Signals of one kind that come before the first is heard count as one, hence again and again.
+    wait::until("netdrop ends although nobody reads", || {
+        tracing.signal(further);
+        if tracing.has_ended() { Ok(()) } else { Err(format!("still running, {full} bytes unread")) }
+    });
+    let ended = tracing.finish_raw();
+    assert_eq!(ended.status.code(), Some(0), "{}: {:?}", ended.status, ended.stderr);
+}
+
+#[test]
+fn a_second_sigint_ends_a_trace_whose_reader_stalls() {
+    ended_while_stalled("stalled-int", Signal::INT, Signal::INT);
+}
+
+#[test]
+fn a_sigterm_after_a_sigint_ends_a_trace_whose_reader_stalls() {
+    ended_while_stalled("stalled-term", Signal::INT, Signal::TERM);
+}
+
 #[test]
 fn without_rights_one_paragraph_says_what_to_do() {
     // Only root can become nobody.
@@ -151,4 +185,25 @@ fn nonsense_is_refused() {
     ] {
         expect_usage_error(args, hint);
     }
+}
+
+#[test]
+fn filters_that_no_packet_can_match_are_refused() {
+    for (args, hint) in [
+        (["--proto", "icmp", "--port", "53"], "no ports"),
+        (["--proto", "arp", "--family", "ip"], "ARP"),
+        (["--family", "ip6", "--host", "10.0.0.0/8"], "IPv4 and IPv6"),
+    ] {
+        expect_usage_error(&[&["trace"][..], &args].concat(), hint);
+    }
+}
+
+#[test]
+fn a_misspelt_protocol_gets_a_suggestion() {
+    expect_usage_error(&["trace", "--proto", "tpc"], "`tcp`");
+}
+
+#[test]
+fn a_reason_given_as_cause_is_recognised() {
+    expect_usage_error(&["trace", "--cause", "no_socket"], "--reason");
 }

@@ -1,5 +1,8 @@
 //! Packets with unusual headers, and what an event tells of them.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, IpFragOffset, IpHeaders, IpNumber, Ipv4Header, Ipv4Options,
     Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, PacketBuilder, UdpHeader, VlanId,
@@ -239,3 +242,120 @@ fn a_header_cut_off_is_shown_with_what_is_there() {
 
 /// Bytes of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
+
+#[test]
+fn unread_data_of_a_unix_socket_is_no_packet() {
+    let Some(lab) = Lab::new("unix", &[]) else { return };
+    let netns = lab.netns("only");
+    let tracing = Trace::of(&netns).args(&["--all"]).start();
+    let filtering = Trace::of(&netns).args(&["--port", "9"]).start();
+    // The first two begin as IPv4 and IPv6 do; text must not be taken for addresses either.
+    let payloads = [[0x45; 60].as_slice(), &[0x60; 60], b"hello world", b"@@@@", &[b'@'; 80]];
+    netns.enter(|| {
+        for payload in payloads {
+            let (mut writer, reader) = UnixStream::pair().expect("a pair of sockets");
+            writer.write_all(payload).expect("write to a socket");
+            drop((reader, writer));
+        }
+    });
+    let freed = |event: &Value| event["location"]["symbol"] == "unix_release_sock";
+    for event in tracing.await_events("the unread data", payloads.len(), freed) {
+        for field in ["family", "proto", "src", "sport", "dst", "dport", "icmp", "tcp_flags", "inner"] {
+            assert_eq!(event["packet"][field], Value::Null, "{field} in {event}");
+        }
+        assert_eq!(event["direction"], Value::Null, "{event}");
+    }
+    tracing.stop();
+    let outcome = filtering.stop();
+    assert_eq!(outcome.number("seen"), 0);
+    assert_eq!(outcome.number("undecidable"), 0);
+    let refused = outcome.number("filtered") + outcome.number("missed");
+    assert!(refused >= payloads.len() as u64, "{refused} filtered or missed");
+}
+
+/// Sends a frame three times to a host that drops it early, to a trace that shows it and to one under
+/// `--port 9`, which must not be able to tell; returns the first event of the former.
+#[track_caller]
+fn undecidable_under_a_port_filter(pair: &Pair, frame: &Vec<u8>) -> Value {
+    let family = if pair.a_end.ip.is_ipv4() { "ip" } else { "ip6" };
+    pair.b.nft_drop("prerouting", &format!("{family} saddr {}", pair.a_end.ip));
+    let tracing = Trace::of(&pair.b).start();
+    let filtering = Trace::of(&pair.b).args(&["--port", "9"]).start();
+    pair.a.send_frames("eth0", [frame; 3]);
+    wait::until_counter("the rule's counter", 3, || pair.b.nft_packets("prerouting"));
+    let outcome = filtering.stop();
+    assert_eq!(outcome.number("seen"), 0);
+    let undecidable = outcome.number("undecidable") + outcome.number("missed");
+    assert!(undecidable >= 3, "{undecidable} undecidable or missed");
+    let outcome = tracing.stop();
+    let dropped = Dropped {
+        cause: "netfilter-rule",
+        class: "harmful",
+        netns: &pair.b,
+        count: 3,
+        packet: json!({"src": pair.a_end.ip.to_string(), "dst": pair.b_end.ip.to_string()}),
+    };
+    outcome.expect(&dropped).clone()
+}
+
+/// An IPv6 packet whose first header is destination options, with these bytes behind the IPv6 header.
+fn destination_options(pair: &Pair, payload: &[u8]) -> Vec<u8> {
+    let header = Ipv6Header {
+        payload_length: payload.len() as u16,
+        next_header: IpNumber::IPV6_DESTINATION_OPTIONS,
+        hop_limit: 64,
+        source: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        destination: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+        ..Default::default()
+    };
+    [&pair.b_end.mac[..], &pair.a_end.mac, &[0x86, 0xdd], &header.to_bytes(), payload].concat()
+}
+
+#[test]
+fn too_long_a_chain_of_ipv6_extension_headers_is_undecidable() {
+    for chain in [9, 12] {
+        let Some(lab) = Lab::new("chain", &["nft"]) else { return };
+        let pair = lab.pair_with_ipv6();
+        // Each header is PadN and names the next one: destination options (60), at last UDP (17).
+        let mut payload = [60, 0, 1, 4, 0, 0, 0, 0].repeat(chain);
+        payload[(chain - 1) * 8] = 17;
+        payload.extend(UdpHeader::without_ipv4_checksum(5800, 5801, 0).expect("no payload").to_bytes());
+        let event = undecidable_under_a_port_filter(&pair, &destination_options(&pair, &payload));
+        // The second look at the headers may have gone further than the first.
+        let proto = &event["packet"]["proto"];
+        assert!(proto.is_null() || proto == "udp", "{event}");
+    }
+}
+
+#[test]
+fn a_cut_off_chain_of_ipv6_extension_headers_is_undecidable() {
+    for payload in [&[][..], &[60, 0], &[17, 0, 1, 4, 0, 0, 0, 0][..], &[60, 0, 1, 4, 0, 0, 0, 0, 17]] {
+        let Some(lab) = Lab::new("cut-chain", &["nft"]) else { return };
+        let pair = lab.pair_with_ipv6();
+        let event = undecidable_under_a_port_filter(&pair, &destination_options(&pair, payload));
+        // A whole header that names UDP, of which nothing follows.
+        let whole = payload.first() == Some(&17);
+        assert_eq!(event["packet"]["proto"], if whole { json!("udp") } else { Value::Null }, "{event}");
+        assert_eq!(event["packet"]["sport"], Value::Null, "{event}");
+    }
+}
+
+#[test]
+fn icmp_that_cannot_be_read_is_undecidable_under_a_port_filter() {
+    for (offset, len) in [(100, 8), (0, 1)] {
+        let Some(lab) = Lab::new("short-icmp", &["nft"]) else { return };
+        let pair = lab.pair();
+        let mut header = Ipv4Header::new(len, 64, IpNumber::ICMP, [10, 0, 0, 1], [10, 0, 0, 2])
+            .expect("a few bytes fit a packet");
+        header.fragment_offset = IpFragOffset::try_new(offset).expect("a 13-bit offset");
+        let mut frame = Vec::new();
+        Hop::between(pair.a_end, pair.b_end)
+            .ethernet()
+            .ip(IpHeaders::Ipv4(header, Default::default()))
+            .write(&mut frame, IpNumber::ICMP, &[3; 8][..len.into()])
+            .expect("a packet fits a vector");
+        let event = undecidable_under_a_port_filter(&pair, &frame);
+        assert_eq!(event["packet"]["proto"], "icmp", "{event}");
+        assert_eq!(event["packet"]["icmp"], Value::Null, "{event}");
+    }
+}

@@ -46,3 +46,25 @@ fn a_flood_beside_a_running_reader_is_counted() {
     assert_eq!(counted, 100_000);
     expect_all_counted(&outcome, &netns, counted);
 }
+
+#[test]
+fn events_of_other_causes_are_not_lost_under_a_cause_filter() {
+    let Some(lab) = Lab::new("ring-cause", &["nft"]) else { return };
+    let netns = lab.netns("only");
+    netns.nft_drop("input", "udp dport 9");
+    let tracing = Trace::of(&netns).args(&["--cause", "no-route", "-B", "4"]).start();
+
+    tracing.signal(Signal::STOP);
+    Flood::new("127.0.0.1:9", 2000).send_from(&netns);
+    wait::until_counter("the rule's counter", 2000, || netns.nft_packets("input"));
+    tracing.signal(Signal::CONT);
+
+    let outcome = tracing.stop();
+    assert_eq!(outcome.losses, [0; 0]);
+    for name in ["lost", "seen", "undecidable"] {
+        assert_eq!(outcome.number(name), 0, "{name}");
+    }
+    // Drops of other namespaces may be filtered at the same time.
+    let refused = outcome.number("filtered") + outcome.number("missed");
+    assert!(refused >= 2000, "{refused} filtered or missed");
+}
