@@ -42,7 +42,8 @@ mod ip {
 /// The longest header that is read at once: IPv6.
 pub(crate) const MAX_HEADER: usize = 40;
 
-/// IPv6 extension headers followed: RFC 8200 knows six kinds, destination options twice.
+/// Headers looked at behind the IPv6 header, the transport's among them: RFC 8200 knows six kinds of
+/// extensions, destination options twice.
 const MAX_EXTENSIONS: usize = 8;
 
 /// The packet's headers and where they were found.

@@ -19,7 +19,7 @@ const ICMP_HEADER: usize = 8;
 /// VLAN tags that are followed: the kernel itself takes off two.
 const MAX_TAGS: usize = 4;
 
-/// IPv6 extension headers that are followed: RFC 8200 knows six kinds, destination options twice.
+/// Headers looked at behind the IPv6 header, as the kernel side does.
 const MAX_EXTENSIONS: usize = 8;
 
 pub(super) fn packet(event: &DropEvent) -> Packet {
