@@ -219,8 +219,11 @@ impl FilterArgs {
         for id in &self.cause {
             if catalogue.get(id).is_none() {
                 let hint = did_you_mean(&catalogue.suggest(id));
-                let other =
-                    if kernel.reasons.find(id).is_some() { "; that is a drop reason, see --reason" } else { "" };
+                let other = if kernel.reasons.find(id).is_some() {
+                    "; that is a drop reason, see --reason"
+                } else {
+                    ""
+                };
                 return Err(Usage(format!(
                     "--cause: no cause `{id}`{other}{hint}; `netdrop explain` lists all causes"
                 )));
