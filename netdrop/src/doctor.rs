@@ -140,6 +140,7 @@ fn try_probe(probe: &mut Probe, kernel: &Kernel, catalogue: &Catalogue) {
         gather: gather_table(catalogue, kernel),
         events: true,
         buffer_bytes: MIN_BUFFER_BYTES,
+        max_keys: None,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
         Ok(tracer) => {

@@ -79,6 +79,7 @@ pub async fn run(
         gather: gather_table(catalogue, kernel),
         events: false,
         buffer_bytes: MIN_BUFFER_BYTES,
+        max_keys: None,
     };
     let mut judge = Judge::new(catalogue, kernel);
     let mut attributor = Attributor::new(HostPaths::default());

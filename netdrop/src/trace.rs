@@ -46,6 +46,8 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// Size of the ring.
     pub buffer_bytes: u32,
+    /// Keys of the counter map; nothing for the usual number.
+    pub max_keys: Option<u32>,
     /// Debug messages of the kernel side.
     pub log: LogLevel,
 }
@@ -156,6 +158,7 @@ pub async fn run(
         gather: gather_table(catalogue, kernel),
         events: plan.events,
         buffer_bytes: plan.buffer_bytes,
+        max_keys: plan.max_keys,
     };
     let mut pipeline = Pipeline {
         judge: Judge::new(catalogue, kernel),

@@ -68,3 +68,39 @@ fn events_of_other_causes_are_not_lost_under_a_cause_filter() {
     let refused = outcome.number("filtered") + outcome.number("missed");
     assert!(refused >= 2000, "{refused} filtered or missed");
 }
+
+/// Drops in one namespace under two counter keys, of which the map has room for the first alone.
+fn two_keys_in_a_map_of_one(name: &str, args: &[&str]) -> Option<(Outcome, u64, u64)> {
+    let lab = Lab::new(name, &["nft"])?;
+    let netns = lab.netns("only");
+    netns.nft_drop("input", "udp dport 9");
+    let tracing = Trace::of(&netns).args(&["--max-keys", "1"]).args(args).start();
+
+    Flood::new("127.0.0.1:9", 30).send_from(&netns);
+    let first = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
+    Flood::new("127.0.0.1:10", 40).send_from(&netns);
+    let second = wait::until_stable("the closed port's counter", || netns.mib("UdpNoPorts"));
+    Some((tracing.stop(), first, second))
+}
+
+#[test]
+fn drops_beyond_a_full_key_map_are_counted_without_a_cause() {
+    let Some((outcome, first, second)) = two_keys_in_a_map_of_one("keys-full", &[]) else { return };
+    assert_eq!((first, second), (30, 40));
+    outcome.expect_count("seen", outcome.number("seen"), first + second);
+    outcome.expect_count("netfilter-rule", outcome.cause_count("netfilter-rule"), first);
+    outcome.expect_count("overflow", outcome.number("overflow"), second);
+    // Their events are complete all the same.
+    let closed = outcome.events.iter().filter(|event| event["cause"]["id"] == "port-closed").count();
+    outcome.expect_count("port-closed events", closed as u64, second);
+}
+
+#[test]
+fn a_cause_filter_cannot_judge_drops_beyond_a_full_key_map() {
+    let args = ["--cause", "port-closed"];
+    let Some((outcome, first, second)) = two_keys_in_a_map_of_one("keys-full-cause", &args) else { return };
+    assert_eq!((first, second), (30, 40));
+    assert_eq!((outcome.number("seen"), outcome.number("overflow")), (0, 0));
+    outcome.expect_count("undecidable", outcome.number("undecidable"), second);
+    assert!(outcome.events.is_empty(), "{:?}", outcome.events);
+}

@@ -29,6 +29,8 @@ pub struct Settings {
     pub events: bool,
     /// Size of the ring in bytes; rounded up to a power of two of whole pages.
     pub buffer_bytes: u32,
+    /// Keys of the counter map; nothing for as many as this machine's CPUs allow.
+    pub max_keys: Option<u32>,
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;

@@ -144,7 +144,7 @@ impl Tracer {
             .btf(Some(&btf))
             .override_global(aya_log::LEVEL, &level_value, true)
             .map_max_entries("EVENTS", settings.buffer_bytes)
-            .map_max_entries("DROPS", max_keys())
+            .map_max_entries("DROPS", settings.max_keys.unwrap_or_else(max_keys))
             .load(OBJECT)
             .map_err(|error| LoadError::of("create netdrop's maps", error))?;
         drop(loader);

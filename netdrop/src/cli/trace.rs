@@ -41,6 +41,10 @@ pub(super) struct TraceArgs {
     #[arg(long, short = 'B', value_name = "KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     buffer_size: u32,
 
+    /// Keys of the counter map: a full one is provoked with few.
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    max_keys: Option<u32>,
+
     /// Debug messages of the kernel side, on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "off", hide_possible_values = false)]
     ebpf_log: Level,
@@ -89,6 +93,7 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
         count: arguments.count,
         duration: arguments.duration,
         buffer_bytes: arguments.buffer_size * 1024,
+        max_keys: arguments.max_keys,
         log: arguments.ebpf_log.into(),
     };
     let mut json = Json;
