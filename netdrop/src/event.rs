@@ -136,20 +136,13 @@ impl Event {
             time,
             packet,
             direction,
-            netns: netns(record),
+            netns: NetnsId::of(&record.key),
             attribution,
             interface: interface(record),
             socket,
             judged,
         }
     }
-}
-
-/// The namespace of a record, if known.
-#[must_use]
-pub fn netns(record: &DropEvent) -> Option<NetnsId> {
-    let key = &record.key;
-    (key.netns_inode != 0).then_some(NetnsId { inode: key.netns_inode, cookie: key.netns_cookie })
 }
 
 /// The device, or at least the index of the one the packet came in by.

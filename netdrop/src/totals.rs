@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use netdrop_common::key::DropKey;
-
 use crate::{attribute::netns::NetnsId, bpf::Counters, cause::Class, judge::Judge};
 
 /// What userspace did with the events it got.
@@ -96,7 +94,7 @@ impl Totals {
                 .or_insert_with(|| Row {
                     cause: Some(judged.cause.clone()),
                     class: judged.class,
-                    netns: netns(key),
+                    netns: NetnsId::of(key),
                     count: 0,
                     segments: 0,
                 });
@@ -153,8 +151,4 @@ impl Totals {
 #[must_use]
 pub fn wanted(causes: &[String], cause: &str) -> bool {
     causes.is_empty() || causes.iter().any(|wanted| wanted == cause)
-}
-
-fn netns(key: &DropKey) -> Option<NetnsId> {
-    (key.netns_inode != 0).then_some(NetnsId { inode: key.netns_inode, cookie: key.netns_cookie })
 }

@@ -1,18 +1,18 @@
 //! A live run: records in, events out, until someone or something ends it.
 
-use std::{io, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use netdrop_common::event::{DropEvent, KEY_OVERFLOWED};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    attribute::{Attributor, HostPaths},
+    attribute::{Attributor, HostPaths, netns::NetnsId},
     bpf::{LoadError, LogLevel, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
     decode::decode,
-    event::{Event, netns},
-    judge::{Judge, gather_table},
+    event::Event,
+    judge::{Judge, Judged, gather_table},
     kernel::Kernel,
     outlet::{Outlet, Written},
     output::Sink,
@@ -129,13 +129,8 @@ impl Pipeline<'_> {
         Ok(of_interest.map(|(_, drop)| drop.lost).sum())
     }
 
-    fn event(
-        &mut self,
-        record: &DropEvent,
-        clock: Clock,
-        judged: std::rc::Rc<crate::judge::Judged>,
-    ) -> Event {
-        let attribution = netns(record).map(|id| self.attributor.lookup(id)).unwrap_or_default();
+    fn event(&mut self, record: &DropEvent, clock: Clock, judged: Rc<Judged>) -> Event {
+        let attribution = NetnsId::of(&record.key).map(|id| self.attributor.lookup(id)).unwrap_or_default();
         let input = self.judge.function(record.dst_input);
         Event::new(record, clock.wall(record.time_ns), judged, attribution, input)
     }

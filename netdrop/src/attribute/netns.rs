@@ -34,16 +34,16 @@ pub struct NetnsId {
 }
 
 impl NetnsId {
+    /// The namespace of a drop; nothing when the kernel side could not tell.
+    #[must_use]
+    pub fn of(key: &DropKey) -> Option<Self> {
+        (key.netns_inode != 0).then_some(Self { inode: key.netns_inode, cookie: key.netns_cookie })
+    }
+
     /// Whether both can be the same namespace, by what is known of each.
     #[must_use]
     pub const fn may_be(self, other: Self) -> bool {
         self.inode == other.inode && (self.cookie == other.cookie || self.cookie == 0 || other.cookie == 0)
-    }
-}
-
-impl From<&DropKey> for NetnsId {
-    fn from(key: &DropKey) -> Self {
-        Self { inode: key.netns_inode, cookie: key.netns_cookie }
     }
 }
 

@@ -37,14 +37,6 @@ pub struct Cells {
     pub lost: u64,
 }
 
-impl Counters {
-    /// Matched drops, whether or not they found a key.
-    #[must_use]
-    pub fn matched(&self) -> u64 {
-        self.cells.overflow + self.drops.values().map(|drop| drop.count).sum::<u64>()
-    }
-}
-
 /// The two counter maps.
 pub(super) struct CounterMaps {
     drops: PerCpuHashMap<MapData, Key, Count>,

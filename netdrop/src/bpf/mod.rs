@@ -18,5 +18,4 @@ pub use fdinfo::missed_by_running_programs;
 pub use globals::{MIN_BUFFER_BYTES, Settings};
 pub use log::LogLevel;
 pub use probe::{ProbeReport, Rung};
-pub use ring::RING_QUIET;
 pub use tracer::{LoadError, Tracer, counter_memory};

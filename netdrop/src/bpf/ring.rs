@@ -11,7 +11,7 @@ use tokio::{
 /// How long the ring must have been quiet before the reader sleeps until woken. The kernel side leaves a
 /// reader alone that it woke in the last 10 ms (`WAKE_INTERVAL_NS`): polling for twice as long sees
 /// every record that woke nobody.
-pub const RING_QUIET: Duration = Duration::from_millis(20);
+const RING_QUIET: Duration = Duration::from_millis(20);
 
 /// Pause between two looks at a ring that is not quiet yet: long enough for a batch, too short to notice.
 const POLL: Duration = Duration::from_millis(4);

@@ -8,10 +8,7 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_log::EbpfLogger;
-use netdrop_common::{
-    event::DropEvent,
-    key::{DropCount, DropKey, MAX_KEYS, ProbePoint},
-};
+use netdrop_common::key::{DropCount, DropKey, MAX_KEYS, ProbePoint};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
@@ -253,9 +250,6 @@ impl Tracer {
             .map_err(|source| LoadError::Io { action: "read the program's figures", source })?;
         Ok(misses.unwrap_or(0))
     }
-
-    /// Bytes of one record.
-    pub const RECORD_BYTES: usize = size_of::<DropEvent>();
 }
 
 fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
