@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::env;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::global;
 use crate::netns::Netns;
 
 /// Every namespace made here starts with this, so that leftovers can be recognised.
@@ -23,6 +25,9 @@ static LABS: AtomicU32 = AtomicU32::new(0);
 pub struct Lab {
     prefix: String,
     macs: Cell<u8>,
+    alone: bool,
+    /// Held for as long as the lab stands.
+    _lock: File,
 }
 
 impl Lab {
@@ -31,6 +36,23 @@ impl Lab {
     /// Every scenario needs root and `ip`; `tools` names what it needs besides.
     #[track_caller]
     pub fn new(name: &str, tools: &[&str]) -> Option<Self> {
+        Self::make(name, tools, false)
+    }
+
+    /// A lab that waits until no other one stands, and lets none be made until it is gone: for scenarios that
+    /// change a setting of the whole machine, see [`Lab::global_sysctl`].
+    #[track_caller]
+    pub fn alone(name: &str, tools: &[&str]) -> Option<Self> {
+        Self::make(name, tools, true)
+    }
+
+    /// Whether it is the only lab.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    #[track_caller]
+    fn make(name: &str, tools: &[&str], alone: bool) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip(name, "needs root: run `cargo xtask test`, which uses sudo");
             return None;
@@ -42,7 +64,8 @@ impl Lab {
             }
         }
         let lab = LABS.fetch_add(1, Ordering::Relaxed);
-        Some(Self { prefix: format!("{PREFIX}{}-{lab}-{name}", process::id()), macs: Cell::new(0) })
+        let prefix = format!("{PREFIX}{}-{lab}-{name}", process::id());
+        Some(Self { prefix, macs: Cell::new(0), alone, _lock: global::lock(alone) })
     }
 
     /// A namespace with `lo` up and IPv6 off.

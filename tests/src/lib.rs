@@ -11,6 +11,7 @@ pub mod contract;
 pub mod counters;
 pub mod flood;
 pub mod frame;
+pub mod global;
 pub mod hidden;
 pub mod lab;
 pub mod link;

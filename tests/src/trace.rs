@@ -25,19 +25,35 @@ pub struct Trace {
     read_lines: usize,
     keep_events: usize,
     stalled: bool,
+    every_cause_known: bool,
 }
 
 impl Default for Trace {
     fn default() -> Self {
         let args = ["trace", "--json"].map(str::to_owned).to_vec();
-        Self { args, read_lines: usize::MAX, keep_events: usize::MAX, stalled: false }
+        Self {
+            args,
+            read_lines: usize::MAX,
+            keep_events: usize::MAX,
+            stalled: false,
+            every_cause_known: false,
+        }
     }
 }
 
 impl Trace {
-    /// A trace of one namespace: what else happens on the machine does not disturb it.
+    /// A trace of one namespace: what else happens on the machine does not disturb it. Every drop there must
+    /// have a cause, see [`Trace::may_be_unknown`].
     pub fn of(netns: &Netns) -> Self {
-        Self::default().args(&["--netns", &netns.path().to_string_lossy()])
+        let trace = Self { every_cause_known: true, ..Self::default() };
+        trace.args(&["--netns", &netns.path().to_string_lossy()])
+    }
+
+    /// Lets drops be `unknown`. The scenario says why nothing better can be said of them.
+    #[must_use]
+    pub fn may_be_unknown(mut self, _why: &'static str) -> Self {
+        self.every_cause_known = false;
+        self
     }
 
     /// A trace of the whole machine: its totals hold what other tests do at the same time.
@@ -101,8 +117,14 @@ impl Trace {
         });
         let stderr =
             read_lines(child.0.stderr.take(), &shared, usize::MAX, |seen, line| seen.stderr.push(line));
-        let mut tracing =
-            Tracing { child, command: spelled, shared, readers: vec![stdout, stderr], ended: false };
+        let mut tracing = Tracing {
+            child,
+            command: spelled,
+            shared,
+            readers: vec![stdout, stderr],
+            every_cause_known: self.every_cause_known,
+            ended: false,
+        };
         tracing.await_ready();
         tracing
     }
@@ -138,6 +160,7 @@ pub struct Tracing {
     command: String,
     shared: Arc<Shared>,
     readers: Vec<JoinHandle<()>>,
+    every_cause_known: bool,
     ended: bool,
 }
 
@@ -222,7 +245,12 @@ impl Tracing {
     /// Waits for the end of the trace, and checks what it printed against the contract.
     #[track_caller]
     pub fn finish(self) -> Outcome {
-        Outcome::new(self.finish_raw())
+        let every_cause_known = self.every_cause_known;
+        let outcome = Outcome::new(self.finish_raw());
+        if every_cause_known {
+            assert_eq!(outcome.cause_count("unknown"), 0, "drops without a cause; see Trace::may_be_unknown");
+        }
+        outcome
     }
 
     /// Waits for the end of a trace that need not follow the contract, as after a closed pipe.

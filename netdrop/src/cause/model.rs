@@ -133,4 +133,10 @@ pub struct Cause {
     pub references: Vec<String>,
     /// What leads to this cause.
     pub rules: Vec<Rule>,
+    /// Tests that provoke it on a real kernel, `file::function` below `tests/tests/`.
+    #[serde(skip)]
+    pub scenarios: Vec<String>,
+    /// Why no test provokes it. Empty where one does.
+    #[serde(skip)]
+    pub no_scenario: String,
 }

@@ -65,6 +65,10 @@ struct RawCause {
     #[serde(default)]
     references: Vec<String>,
     #[serde(default)]
+    scenarios: Vec<String>,
+    #[serde(default)]
+    no_scenario: String,
+    #[serde(default)]
     rule: Vec<RawRule>,
 }
 
@@ -160,6 +164,8 @@ fn cause(file: &str, raw: RawCause) -> Result<Cause, CatalogueError> {
         cost: unwrapped(&raw.cost),
         references: raw.references,
         rules,
+        scenarios: raw.scenarios,
+        no_scenario: unwrapped(&raw.no_scenario),
     })
 }
 
