@@ -61,6 +61,81 @@ pub const TUPLE_NO_TRANSPORT: u8 = 1 << 6;
 /// No network packet at all: data of a local socket (AF_UNIX, netlink).
 pub const TUPLE_NOT_NETWORK: u8 = 1 << 7;
 
+/// How the kernel told the sender of the drop, just before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Announced {
+    /// Not looked for, or not in a way that is observed (ICMPv6).
+    #[default]
+    Unknown = 0,
+    /// Not at all.
+    No = 1,
+    /// By an ICMP error.
+    Icmp = 2,
+    /// By a TCP reset.
+    Reset = 3,
+}
+
+impl Announced {
+    /// The value a code stands for; an unknown code is not known.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::No,
+            2 => Self::Icmp,
+            3 => Self::Reset,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Figures of a device's root qdisc (`struct Qdisc`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Qdisc {
+    /// `ops->id`, NUL-padded.
+    pub kind: [u8; 16],
+    /// `handle`: major in the high 16 bits.
+    pub handle: u32,
+    /// `parent`, `TC_H_ROOT` for a root.
+    pub parent: u32,
+    /// `limit`, 0 where the kind keeps its limit elsewhere.
+    pub limit: u32,
+    /// `q.qlen`: packets queued.
+    pub qlen: u32,
+}
+
+/// Figures of a neighbour table (`struct neigh_table`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Neighbour {
+    /// `gc_entries`: entries that count against the limit, of all namespaces.
+    pub entries: u32,
+    /// `gc_thresh3`.
+    pub limit: u32,
+    /// `unres_qlen_bytes` of the device: bytes that may wait for one unresolved neighbour.
+    pub queue_limit: u32,
+}
+
+/// Frames of a record with a stack that was asked for.
+pub const STACK_FRAMES: usize = 48;
+
+/// Frames of a record whose drop happened in a netfilter hook: enough to see who ran the hook.
+pub const HOOK_FRAMES: usize = 14;
+
+/// A record with the kernel stack of the drop, innermost first: the frames of the tracing program itself come
+/// before those of the kernel.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Stacked<const FRAMES: usize> {
+    /// The drop.
+    pub event: DropEvent,
+    /// Bytes of `frames` that are filled, or a negative errno.
+    pub filled: i64,
+    /// Return addresses.
+    pub frames: [u64; FRAMES],
+}
+
 /// The ring record of one drop. The record is written in place, field by field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -85,6 +160,22 @@ pub struct DropEvent {
     pub socket_used: u32,
     /// `sk_rcvbuf`, with [`HAVE_SOCKET_MEMORY`].
     pub socket_limit: u32,
+    /// Bytes waiting in the socket's backlog (`sk_backlog.len`), with [`HAVE_SOCKET_MEMORY`].
+    pub socket_backlog: u32,
+    /// `sk_sndbuf`, which bounds the backlog together with `sk_rcvbuf`, with [`HAVE_SOCKET_MEMORY`].
+    pub socket_send_limit: u32,
+    /// The root qdisc, with [`HAVE_QDISC`].
+    pub qdisc: Qdisc,
+    /// The neighbour table of the device, with [`HAVE_NEIGHBOUR`].
+    pub neighbour: Neighbour,
+    /// The longest packet that the route or the veth's other end takes, with [`HAVE_MTU`].
+    pub mtu: u32,
+    /// Name of the device that limits it.
+    pub mtu_device: [u8; IFNAME_LEN],
+    /// Pages of memory that all sockets of the protocol hold, with [`HAVE_MEMORY`].
+    pub memory_used: u64,
+    /// Pages they may hold (`sysctl_mem[2]`), with [`HAVE_MEMORY`].
+    pub memory_limit: u64,
     /// Packets in the skb (GSO segments), at least 1.
     pub segments: u16,
     /// Valid bytes in `bytes`.
@@ -97,8 +188,16 @@ pub struct DropEvent {
     pub packet_type: u8,
     /// State of the receiving socket, 0 without one.
     pub socket_state: u8,
+    /// `-dst->error` of the route, with [`HAVE_ROUTE`].
+    pub route_error: u8,
+    /// An [`Announced`] as a number.
+    pub announced: u8,
+    /// Type of the ICMP error that announced the drop.
+    pub announced_type: u8,
+    /// Its code.
+    pub announced_code: u8,
     /// Explicit padding, always 0.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
     /// Packet bytes, from the MAC header where valid, else from the network header; the rest is 0.
     pub bytes: [u8; CAPTURE_LEN],
 }
@@ -115,16 +214,31 @@ pub const HAVE_SOCKET_MEMORY: u16 = 1 << 3;
 pub const HAVE_SENDER: u16 = 1 << 4;
 /// `dst_input` was read from a valid route.
 pub const HAVE_ROUTE: u16 = 1 << 5;
+/// `qdisc` is valid.
+pub const HAVE_QDISC: u16 = 1 << 7;
+/// `neighbour` is valid.
+pub const HAVE_NEIGHBOUR: u16 = 1 << 8;
+/// `mtu` and `mtu_device` are valid.
+pub const HAVE_MTU: u16 = 1 << 9;
+/// `memory_used` and `memory_limit` are valid.
+pub const HAVE_MEMORY: u16 = 1 << 10;
 /// The key map was full: this drop is counted in [`crate::cell::OVERFLOW`], not under its key.
 pub const KEY_OVERFLOWED: u16 = 1 << 6;
 
 const _: () = {
     assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 2);
-    assert!(size_of::<DropEvent>() == 280 && align_of::<DropEvent>() == 8);
+    assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12);
+    assert!(size_of::<DropEvent>() == 368 && align_of::<DropEvent>() == 8);
+    assert!(size_of::<Stacked<STACK_FRAMES>>() == 368 + 8 + 8 * STACK_FRAMES);
     assert!(offset_of!(DropEvent, tuple) == 56);
     assert!(offset_of!(DropEvent, ifname) == 100);
     assert!(offset_of!(DropEvent, ifindex) == 116);
-    assert!(offset_of!(DropEvent, segments) == 136);
-    assert!(offset_of!(DropEvent, packet_type) == 144);
-    assert!(offset_of!(DropEvent, bytes) == 152);
+    assert!(offset_of!(DropEvent, qdisc) == 144);
+    assert!(offset_of!(DropEvent, neighbour) == 176);
+    assert!(offset_of!(DropEvent, mtu) == 188);
+    assert!(offset_of!(DropEvent, mtu_device) == 192);
+    assert!(offset_of!(DropEvent, memory_used) == 208);
+    assert!(offset_of!(DropEvent, segments) == 224);
+    assert!(offset_of!(DropEvent, packet_type) == 232);
+    assert!(offset_of!(DropEvent, bytes) == 240);
 };

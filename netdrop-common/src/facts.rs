@@ -3,21 +3,35 @@
 //! Only the facts that the catalogue's rules for a reason need are gathered (see [`Gather`]): the others
 //! stay 0, which keeps counting cheap and the number of keys small.
 
-/// Groups of facts, as bits of the per-reason table that userspace fills from the catalogue.
+/// Groups of facts and of evidence, as bits of the per-reason table that userspace fills from the catalogue.
+///
+/// Facts are part of the counter key and so gathered for every drop; evidence goes into events alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gather(pub u8);
+pub struct Gather(pub u16);
 
 impl Gather {
-    /// Network and transport protocol, TCP flag class, TTL, packet type.
+    /// Fact: network and transport protocol, TCP flag class, TTL, packet type.
     pub const PACKET: Self = Self(1);
-    /// State of the receiving socket.
+    /// Fact: state of the receiving socket, and whether its buffer is full.
     pub const SOCKET: Self = Self(1 << 1);
-    /// Error of the route (`dst->error`).
+    /// Fact: error of the route (`dst->error`).
     pub const ROUTE: Self = Self(1 << 2);
-    /// Kind of the device's root qdisc, and whether it is at its limit.
+    /// Fact: kind of the device's root qdisc, and whether it is at its limit.
     pub const QDISC: Self = Self(1 << 3);
-    /// Everything: for drops that carry no reason.
-    pub const ALL: Self = Self(0x0f);
+    /// Fact: state of the other end of a veth.
+    pub const VETH_PEER: Self = Self(1 << 4);
+    /// Evidence: kind, handle, limit and length of the root qdisc.
+    pub const QDISC_FIGURES: Self = Self(1 << 8);
+    /// Evidence: entries and limits of the neighbour table.
+    pub const NEIGHBOUR: Self = Self(1 << 9);
+    /// Evidence: the MTU that the packet met.
+    pub const MTU: Self = Self(1 << 10);
+    /// Evidence: memory of all sockets of the protocol.
+    pub const MEMORY: Self = Self(1 << 11);
+    /// Evidence: the functions around the netfilter hook, and whether the sender was told.
+    pub const NETFILTER: Self = Self(1 << 12);
+    /// Everything, but the costly look at the stack: for drops that carry no reason.
+    pub const ALL: Self = Self(0x0f1f);
 
     /// Whether all of `other` is in `self`.
     #[must_use]
@@ -149,6 +163,20 @@ code! {
     }
 }
 
+code! {
+    /// The other end of a veth, as `is_skb_forwardable` (net/core/dev.c) sees it.
+    VethPeer {
+        /// Not gathered, no veth, or a kernel that does not tell.
+        Unknown = 0, "unknown";
+        /// Up, and the frame fits.
+        Up = 1, "up";
+        /// Not IFF_UP.
+        Down = 2, "down";
+        /// Up, and the frame is longer than its MTU allows.
+        TooLong = 3, "too-long";
+    }
+}
+
 /// TCP flag bits as they stand in byte 13 of the header (RFC 9293).
 pub mod tcp {
     /// FIN.
@@ -222,6 +250,8 @@ const SOCKET_STATE: Field = Field { shift: 16, bits: 4 };
 const ROUTE_ERROR: Field = Field { shift: 20, bits: 8 };
 const QDISC_KIND: Field = Field { shift: 28, bits: 4 };
 const QDISC_AT_LIMIT: Field = Field { shift: 32, bits: 1 };
+const RECEIVE_BUFFER_FULL: Field = Field { shift: 33, bits: 1 };
+const VETH_PEER: Field = Field { shift: 34, bits: 2 };
 
 impl Facts {
     /// Network-layer protocol.
@@ -278,6 +308,18 @@ impl Facts {
         QDISC_AT_LIMIT.get(self.0) != 0
     }
 
+    /// Whether the receiving socket's buffer has no room for this packet; false without a socket.
+    #[must_use]
+    pub const fn receive_buffer_full(self) -> bool {
+        RECEIVE_BUFFER_FULL.get(self.0) != 0
+    }
+
+    /// State of the veth's other end.
+    #[must_use]
+    pub const fn veth_peer(self) -> VethPeer {
+        VethPeer::from_code(VETH_PEER.get(self.0))
+    }
+
     /// With the network-layer protocol.
     #[must_use]
     pub const fn with_network(self, value: Network) -> Self {
@@ -331,6 +373,18 @@ impl Facts {
     pub const fn with_qdisc_at_limit(self, value: bool) -> Self {
         Self(QDISC_AT_LIMIT.set(self.0, value as u8))
     }
+
+    /// With the bit for a full receive buffer.
+    #[must_use]
+    pub const fn with_receive_buffer_full(self, value: bool) -> Self {
+        Self(RECEIVE_BUFFER_FULL.set(self.0, value as u8))
+    }
+
+    /// With the state of the veth's other end.
+    #[must_use]
+    pub const fn with_veth_peer(self, value: VethPeer) -> Self {
+        Self(VETH_PEER.set(self.0, value as u8))
+    }
 }
 
 #[cfg(test)]
@@ -348,13 +402,16 @@ mod tests {
             .with_socket_state(12)
             .with_route_error(113)
             .with_qdisc_kind(QdiscKind::Other)
-            .with_qdisc_at_limit(true);
+            .with_qdisc_at_limit(true)
+            .with_receive_buffer_full(true)
+            .with_veth_peer(VethPeer::Down);
         assert_eq!(full.network(), Network::Other);
         assert_eq!(full.transport(), Transport::Other);
         assert_eq!(full.tcp_class(), TcpClass::Odd);
         assert_eq!(full.packet_type(), 7);
         assert!(full.last_hop() && full.qdisc_at_limit());
         assert_eq!(full.socket_state(), 12);
+        assert!(full.receive_buffer_full() && full.veth_peer() == VethPeer::Down);
         assert_eq!(full.route_error(), 113);
         assert_eq!(full.qdisc_kind(), QdiscKind::Other);
         assert_eq!(full.with_network(Network::Unknown).transport(), Transport::Other);

@@ -7,7 +7,8 @@ pub const ABSENT: u16 = u16::MAX;
 /// Calls `$apply!` with rows of `NAME: "struct" "member.path", need;`.
 ///
 /// An empty path asks for the size of the struct. `need` is `required` where netdrop cannot trace
-/// without the member, `optional` where it loses one fact.
+/// without the member, `optional` where it loses one fact. `"module:struct"` is a struct that may be part of
+/// the kernel image or of that module.
 #[macro_export]
 macro_rules! kernel_fields {
     ($apply:ident) => {
@@ -25,12 +26,28 @@ macro_rules! kernel_fields {
             SKB_IIF: "sk_buff" "skb_iif", required;
             SKB_REFDST: "sk_buff" "_skb_refdst", required;
             SKB_QUEUE_MAPPING: "sk_buff" "queue_mapping", required;
+            SKB_TRUESIZE: "sk_buff" "truesize", required;
             SHARED_GSO_SEGS: "skb_shared_info" "gso_segs", required;
             SHARED_GSO_SIZE: "skb_shared_info" "gso_size", required;
             DEV_IFINDEX: "net_device" "ifindex", required;
             DEV_NAME: "net_device" "name", required;
             DEV_NET: "net_device" "nd_net.net", required;
             DEV_TX: "net_device" "_tx", required;
+            DEV_MTU: "net_device" "mtu", required;
+            DEV_FLAGS: "net_device" "flags", required;
+            DEV_HARD_HEADER_LEN: "net_device" "hard_header_len", required;
+            DEV_LINK_OPS: "net_device" "rtnl_link_ops", required;
+            DEV_IP: "net_device" "ip_ptr", required;
+            DEV_IP6: "net_device" "ip6_ptr", optional;
+            DEV_SIZE: "net_device" "", required;
+            LINK_OPS_KIND: "rtnl_link_ops" "kind", required;
+            VETH_PEER: "veth:veth_priv" "peer", optional;
+            IN_DEVICE_ARP: "in_device" "arp_parms", required;
+            INET6_DEV_ND: "inet6_dev" "nd_parms", optional;
+            NEIGH_PARMS_TABLE: "neigh_parms" "tbl", required;
+            NEIGH_PARMS_DATA: "neigh_parms" "data", required;
+            NEIGH_TABLE_ENTRIES: "neigh_table" "gc_entries.counter", optional;
+            NEIGH_TABLE_LIMIT: "neigh_table" "gc_thresh3", optional;
             NET_INUM: "net" "ns.inum", required;
             NET_COOKIE: "net" "net_cookie", optional;
             NET_LOOPBACK: "net" "loopback_dev", required;
@@ -38,15 +55,23 @@ macro_rules! kernel_fields {
             SOCK_FAMILY: "sock" "__sk_common.skc_family", required;
             SOCK_STATE: "sock" "__sk_common.skc_state", required;
             SOCK_RCVBUF: "sock" "sk_rcvbuf", required;
+            SOCK_SNDBUF: "sock" "sk_sndbuf", required;
             SOCK_RMEM: "sock" "sk_backlog.rmem_alloc.counter", required;
+            SOCK_BACKLOG: "sock" "sk_backlog.len", required;
+            SOCK_PROTO: "sock" "__sk_common.skc_prot", required;
+            PROTO_MEMORY: "proto" "memory_allocated", required;
+            PROTO_LIMITS: "proto" "sysctl_mem", required;
             DST_DEV: "dst_entry" "dev", required;
             DST_ERROR: "dst_entry" "error", required;
             DST_INPUT: "dst_entry" "input", required;
+            DST_METRICS: "dst_entry" "_metrics", required;
             TXQ_SIZE: "netdev_queue" "", required;
             TXQ_QDISC: "netdev_queue" "qdisc", required;
             QDISC_OPS: "Qdisc" "ops", required;
             QDISC_LIMIT: "Qdisc" "limit", required;
             QDISC_QLEN: "Qdisc" "q.qlen", required;
+            QDISC_HANDLE: "Qdisc" "handle", required;
+            QDISC_PARENT: "Qdisc" "parent", required;
             QDISC_OPS_ID: "Qdisc_ops" "id", required;
         }
     };
@@ -56,3 +81,8 @@ macro_rules! kernel_fields {
 pub const PKT_TYPE_BYTE: &str = "SKB_PKT_TYPE_BYTE";
 /// See [`PKT_TYPE_BYTE`].
 pub const PKT_TYPE_SHIFT: &str = "SKB_PKT_TYPE_SHIFT";
+
+/// Index of `unres_qlen_bytes` in `neigh_parms.data` (enum of include/net/neighbour.h), or [`ABSENT`].
+pub const NEIGH_QUEUE_INDEX: &str = "NEIGH_QUEUE_LEN_BYTES";
+/// The enumerator that holds it.
+pub const NEIGH_QUEUE_ENUMERATOR: &str = "NEIGH_VAR_QUEUE_LEN_BYTES";

@@ -8,6 +8,7 @@ use netdrop_common::{
 
 use crate::{
     headers::{self, ETH_ARP, ETH_IPV4, ETH_IPV6},
+    offsets::Access,
     rodata::element,
     scratch::Scratch,
     skb::{self, Place},
@@ -127,12 +128,12 @@ pub(crate) fn location(location: u64) -> Verdict {
 
 /// Judges by network namespace and interface.
 #[inline(always)]
-pub(crate) fn place(place: &Place) -> Verdict {
+pub(crate) fn place<A: Access>(place: &Place<A>) -> Verdict {
     netns(place).and(interface(place))
 }
 
 #[inline(always)]
-fn netns(place: &Place) -> Verdict {
+fn netns<A: Access>(place: &Place<A>) -> Verdict {
     let inode = FILTER_NETNS_INODE.load();
     if inode == 0 {
         return Verdict::Match;
@@ -146,7 +147,7 @@ fn netns(place: &Place) -> Verdict {
 }
 
 #[inline(always)]
-fn interface(place: &Place) -> Verdict {
+fn interface<A: Access>(place: &Place<A>) -> Verdict {
     let first: u64 = element(&FILTER_IFNAME, 0);
     if first == 0 {
         return Verdict::Match;

@@ -9,6 +9,7 @@
 
 mod count;
 mod emit;
+mod evidence;
 mod filter;
 mod headers;
 mod hooks;
@@ -17,31 +18,91 @@ mod offsets;
 mod rodata;
 mod scratch;
 mod skb;
+mod veth;
 
 use core::ptr::null;
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 
-use crate::hooks::kfree_skb::{NO_REASON, kfree_skb};
+use netdrop_common::event::Announced;
 
-/// Before 5.17.
-#[btf_tracepoint(function = "kfree_skb")]
-fn kfree_skb_2(ctx: BtfTracePointContext) -> i32 {
-    kfree_skb(&ctx, ctx.arg(0), ctx.arg(1), NO_REASON, null());
-    0
+use crate::{
+    hooks::{
+        announce::note,
+        kfree_skb::{NO_REASON, kfree_skb},
+    },
+    offsets::{Checked, Probed},
+};
+
+/// The programs of one probe point: `$name` with the best rung, `$raw` with the second.
+macro_rules! kfree_skb {
+    ($(#[$doc:meta])* $name:ident, $raw:ident, |$ctx:ident| $reason:expr, $receiver:expr) => {
+        $(#[$doc])*
+        #[btf_tracepoint(function = "kfree_skb")]
+        fn $name($ctx: BtfTracePointContext) -> i32 {
+            kfree_skb::<Checked, _>(&$ctx, $ctx.arg(0), $ctx.arg(1), $reason, $receiver);
+            0
+        }
+
+        $(#[$doc])*
+        #[raw_tracepoint(tracepoint = "kfree_skb")]
+        fn $raw($ctx: RawTracePointContext) -> i32 {
+            kfree_skb::<Probed, _>(&$ctx, $ctx.arg(0), $ctx.arg(1), $reason, $receiver);
+            0
+        }
+    };
 }
 
-/// From 5.17.
-#[btf_tracepoint(function = "kfree_skb")]
-fn kfree_skb_3(ctx: BtfTracePointContext) -> i32 {
-    kfree_skb(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2), null());
-    0
+kfree_skb! {
+    /// Before 5.17.
+    kfree_skb_2, kfree_skb_2_raw, |ctx| NO_REASON, null()
 }
 
-/// From 6.11.
+kfree_skb! {
+    /// From 5.17.
+    kfree_skb_3, kfree_skb_3_raw, |ctx| ctx.arg(2), null()
+}
+
+kfree_skb! {
+    /// From 6.11.
+    kfree_skb_4, kfree_skb_4_raw, |ctx| ctx.arg(2), ctx.arg(3)
+}
+
+/// The two rungs of a tracepoint that announces drops.
+macro_rules! announce {
+    ($(#[$doc:meta])* $name:ident, $raw:ident, $function:literal, |$ctx:ident| $($what:expr),+) => {
+        $(#[$doc])*
+        #[btf_tracepoint(function = $function)]
+        fn $name($ctx: BtfTracePointContext) -> i32 {
+            note($($what),+);
+            0
+        }
+
+        $(#[$doc])*
+        #[raw_tracepoint(tracepoint = $function)]
+        fn $raw($ctx: RawTracePointContext) -> i32 {
+            note($($what),+);
+            0
+        }
+    };
+}
+
+announce! {
+    /// Arguments: skb, type, code.
+    icmp_send, icmp_send_raw, "icmp_send", |ctx| ctx.arg(0), Announced::Icmp, ctx.arg(1), ctx.arg(2)
+}
+
+announce! {
+    /// Arguments: sk, skb, and from 6.10 the reason.
+    tcp_send_reset, tcp_send_reset_raw, "tcp_send_reset", |ctx| ctx.arg(1), Announced::Reset, 0, 0
+}
+
+/// Does nothing: what a drop costs when any program at all is attached.
 #[btf_tracepoint(function = "kfree_skb")]
-fn kfree_skb_4(ctx: BtfTracePointContext) -> i32 {
-    kfree_skb(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
+fn kfree_skb_empty(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 

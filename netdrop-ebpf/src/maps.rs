@@ -9,7 +9,10 @@ use netdrop_common::{
     key::{DropCount, DropKey, MAX_KEYS},
 };
 
-use crate::scratch::{LEVELS, Scratch};
+use crate::{
+    hooks::announce::Announcement,
+    scratch::{LEVELS, Scratch},
+};
 
 /// Ring of `DropEvent` records; userspace sets the size before loading.
 #[map]
@@ -34,3 +37,7 @@ pub(crate) static DEPTH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// Working memory of each of them.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
+
+/// The last skb on this CPU whose sender was told.
+#[map]
+pub(crate) static ANNOUNCED: PerCpuArray<Announcement> = PerCpuArray::with_max_entries(1, 0);

@@ -1,11 +1,10 @@
 //! Every read of kernel memory: where a member is (rodata, from the running kernel's BTF) and how it is read.
 //!
 //! Two kinds of pointers exist. A [`Typed`] one comes from a program argument or from another typed
-//! load: the verifier knows its struct, checks the offset against the member, and the load costs one
-//! instruction. A fault in it reads 0. A [`Raw`] one is a plain number to the verifier and is read by
-//! `bpf_probe_read_kernel`.
+//! load, and how it is read depends on the kind of program, see [`Access`]. A [`Raw`] one is a plain
+//! number to every verifier and is read by `bpf_probe_read_kernel`. A fault in either reads 0.
 
-use core::{marker::PhantomData, ptr::read_volatile};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::read_volatile};
 
 use aya_ebpf::{
     Global,
@@ -34,19 +33,59 @@ pub(crate) static SKB_PKT_TYPE_BYTE: Field = Field::new(ABSENT);
 /// Its shift in that byte.
 #[unsafe(no_mangle)]
 pub(crate) static SKB_PKT_TYPE_SHIFT: Global<u8> = Global::new(0);
+/// Index of `unres_qlen_bytes` in `neigh_parms.data`.
+#[unsafe(no_mangle)]
+pub(crate) static NEIGH_QUEUE_LEN_BYTES: Field = Field::new(ABSENT);
 
-/// A pointer whose struct the verifier knows. `T` names the struct, it is never dereferenced as `T`.
-pub(crate) struct Typed<T>(*const u8, PhantomData<T>);
+/// How a kind of program reads the structs that its arguments point at.
+pub(crate) trait Access: Copy {
+    /// Loads a value; `V` must be as wide as the member at this address.
+    fn load<V: Copy>(address: *const u8) -> V;
+}
 
-impl<T> Clone for Typed<T> {
+/// BTF-typed programs (`tp_btf`): the verifier knows the struct, checks the offset against the member, and
+/// the load costs one instruction.
+#[derive(Clone, Copy)]
+pub(crate) enum Checked {}
+
+impl Access for Checked {
+    #[inline(always)]
+    fn load<V: Copy>(address: *const u8) -> V {
+        // SAFETY: the verifier checks that this offset is a member of the struct and as wide as `V`, and
+        // the kernel turns a fault into 0. Volatile, so that the load keeps that width.
+        unsafe { read_volatile(address.cast::<V>()) }
+    }
+}
+
+/// Any other program: arguments are plain numbers, and each load is a helper call.
+#[derive(Clone, Copy)]
+pub(crate) enum Probed {}
+
+impl Access for Probed {
+    #[inline(always)]
+    fn load<V: Copy>(address: *const u8) -> V {
+        let mut value = MaybeUninit::<V>::uninit();
+        let (to, len) = (value.as_mut_ptr().cast(), size_of::<V>() as u32);
+        // SAFETY: `to` takes `len` bytes, and the helper checks the source.
+        let _zeroed_on_fault = unsafe { generated::bpf_probe_read_kernel(to, len, address.cast()) };
+        // SAFETY: the helper has written the whole value, zeros on a fault; every `V` read here is an integer,
+        // a pointer or an array of integers, for which any bytes are valid.
+        unsafe { value.assume_init() }
+    }
+}
+
+/// A pointer to a known struct. `T` names the struct, it is never dereferenced as `T`.
+pub(crate) struct Typed<T, A>(*const u8, PhantomData<(T, A)>);
+
+impl<T, A> Clone for Typed<T, A> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Typed<T> {}
+impl<T, A> Copy for Typed<T, A> {}
 
-impl<T> Typed<T> {
+impl<T, A: Access> Typed<T, A> {
     /// A program argument, or nothing when it is null: the verifier wants the check before any load.
     #[inline(always)]
     pub(crate) fn new(pointer: *const u8) -> Option<Self> {
@@ -56,9 +95,7 @@ impl<T> Typed<T> {
     /// Loads a member; `V` must be as wide as the member.
     #[inline(always)]
     pub(crate) fn load<V: Copy>(self, field: &Field) -> V {
-        // SAFETY: the verifier checks that this offset is a member of the struct and as wide as `V`, and
-        // the kernel turns a fault into 0. Volatile, so that the load keeps that width.
-        unsafe { read_volatile(self.0.wrapping_add(usize::from(field.load())).cast::<V>()) }
+        A::load(self.0.wrapping_add(usize::from(field.load())))
     }
 
     /// Loads `N` words of an array member.
@@ -67,10 +104,7 @@ impl<T> Typed<T> {
         let mut words = [0; N];
         let mut index = 0;
         while index < N {
-            // SAFETY: as in `load`; the verifier checks each word against the array's bounds.
-            words[index] = unsafe {
-                read_volatile(self.0.wrapping_add(usize::from(field.load()) + 8 * index).cast::<u64>())
-            };
+            words[index] = A::load(self.0.wrapping_add(usize::from(field.load()) + 8 * index));
             index += 1;
         }
         words
@@ -78,7 +112,7 @@ impl<T> Typed<T> {
 
     /// Loads a pointer member.
     #[inline(always)]
-    pub(crate) fn follow<U>(self, field: &Field) -> Option<Typed<U>> {
+    pub(crate) fn follow<U>(self, field: &Field) -> Option<Typed<U, A>> {
         Typed::new(self.load::<*const u8>(field))
     }
 

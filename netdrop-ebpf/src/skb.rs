@@ -6,11 +6,12 @@ use netdrop_common::{
 };
 
 use crate::offsets::{
-    DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM,
+    Access, DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM,
     NET_LOOPBACK, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE,
     SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER,
     SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL,
-    SOCK_FAMILY, SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
+    SKB_TRUESIZE, SOCK_BACKLOG, SOCK_FAMILY, SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_SNDBUF, SOCK_STATE,
+    TXQ_QDISC, TXQ_SIZE, Typed,
 };
 
 /// `struct sk_buff`.
@@ -23,11 +24,11 @@ pub(crate) enum Net {}
 pub(crate) enum Sock {}
 
 /// The freed skb.
-pub(crate) type Skb = Typed<SkBuff>;
+pub(crate) type Skb<A> = Typed<SkBuff, A>;
 /// A network device.
-pub(crate) type Device = Typed<NetDevice>;
+pub(crate) type Device<A> = Typed<NetDevice, A>;
 /// A socket.
-pub(crate) type Socket = Typed<Sock>;
+pub(crate) type Socket<A> = Typed<Sock, A>;
 
 /// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV` (include/net/tcp_states.h): such a socket is a mini socket,
 /// only its `sock_common` exists.
@@ -50,7 +51,7 @@ pub(crate) struct NetnsId {
 
 impl NetnsId {
     #[inline(always)]
-    fn of_typed(net: Typed<Net>) -> Self {
+    fn of_typed<A: Access>(net: Typed<Net, A>) -> Self {
         Self { cookie: cookie_typed(net), inode: net.load(&NET_INUM) }
     }
 
@@ -72,28 +73,28 @@ fn plausible(inode: u32) -> bool {
 }
 
 #[inline(always)]
-fn cookie_typed(net: Typed<Net>) -> u64 {
+fn cookie_typed<A: Access>(net: Typed<Net, A>) -> u64 {
     if NET_COOKIE.load() == netdrop_common::fields::ABSENT { 0 } else { net.load(&NET_COOKIE) }
 }
 
 /// Where a drop happened.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Place<A> {
     /// The namespace, inode 0 when unknown.
     pub(crate) netns: NetnsId,
     /// `skb->dev`, when it is a device.
-    pub(crate) device: Option<Device>,
+    pub(crate) device: Option<Device<A>>,
 }
 
 /// `skb->dev`, unless the field holds something else: UDP keeps `dev_scratch` and the TCP queues an
 /// `rb_node` in the same union.
 #[inline(always)]
-fn device(skb: Skb) -> Option<(Device, NetnsId)> {
-    let device: Device = skb.follow(&SKB_DEV)?;
-    let net: Typed<Net> = device.follow(&DEV_NET)?;
+fn device<A: Access>(skb: Skb<A>) -> Option<(Device<A>, NetnsId)> {
+    let device: Device<A> = skb.follow(&SKB_DEV)?;
+    let net: Typed<Net, A> = device.follow(&DEV_NET)?;
     let id = NetnsId::of_typed(net);
-    let loopback: Device = net.follow(&NET_LOOPBACK)?;
-    let owner: Typed<Net> = loopback.follow(&DEV_NET)?;
+    let loopback: Device<A> = net.follow(&NET_LOOPBACK)?;
+    let owner: Typed<Net, A> = loopback.follow(&DEV_NET)?;
     (plausible(id.inode) && owner.address() == net.address()).then_some((device, id))
 }
 
@@ -101,7 +102,7 @@ fn device(skb: Skb) -> Option<(Device, NetnsId)> {
 /// route's, else its sender's. The sender comes last because a veth hands over skbs that still belong
 /// to a socket of the namespace they came from.
 #[inline(always)]
-pub(crate) fn place(skb: Skb, receiver: Option<Socket>) -> Place {
+pub(crate) fn place<A: Access>(skb: Skb<A>, receiver: Option<Socket<A>>) -> Place<A> {
     if let Some((device, netns)) = device(skb) {
         return Place { netns, device: Some(device) };
     }
@@ -123,7 +124,7 @@ pub(crate) fn place(skb: Skb, receiver: Option<Socket>) -> Place {
 
 /// Whether the skb belongs to a socket whose data is no network packet.
 #[inline(always)]
-pub(crate) fn is_local(skb: Skb) -> bool {
+pub(crate) fn is_local<A: Access>(skb: Skb<A>) -> bool {
     /// include/linux/socket.h, part of the user API.
     const AF_UNIX: u16 = 1;
     const AF_NETLINK: u16 = 16;
@@ -135,13 +136,13 @@ pub(crate) fn is_local(skb: Skb) -> bool {
 
 /// `skb->sk`: the sending socket.
 #[inline(always)]
-pub(crate) fn sender(skb: Skb) -> Option<Socket> {
+pub(crate) fn sender<A: Access>(skb: Skb<A>) -> Option<Socket<A>> {
     skb.follow(&SKB_SK)
 }
 
 /// `skb_dst()`. The field shares a union with other lists, so what it points at needs proof.
 #[inline(always)]
-fn route_address(skb: Skb) -> Option<Raw> {
+fn route_address<A: Access>(skb: Skb<A>) -> Option<Raw> {
     /// SKB_DST_NOREF and the bit above it.
     const FLAGS: u64 = 3;
     let address = skb.load::<u64>(&SKB_REFDST) & !FLAGS;
@@ -149,74 +150,111 @@ fn route_address(skb: Skb) -> Option<Raw> {
 }
 
 #[inline(always)]
-fn route_netns(skb: Skb) -> Option<NetnsId> {
+fn route_netns<A: Access>(skb: Skb<A>) -> Option<NetnsId> {
     NetnsId::of_raw(route_address(skb)?.follow(&DST_DEV)?.follow(&DEV_NET)?)
 }
 
 /// The skb's route.
-#[derive(Clone, Copy)]
+///
+/// No `Option` of it is handed on: what one leaves undefined may be a pointer, and the verifier wants those
+/// stored whole.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Route {
+    /// Whether there is one.
+    pub(crate) found: bool,
     /// `-dst->error`.
     pub(crate) error: u8,
     /// `dst->input`.
     pub(crate) input: u64,
 }
 
-/// The skb's route, if it is one of the namespace `inode`.
+/// `skb_dst()`, if it is a route of the namespace `inode`.
 #[inline(always)]
-pub(crate) fn route(skb: Skb, inode: u32) -> Option<Route> {
+pub(crate) fn route_of<A: Access>(skb: Skb<A>, inode: u32) -> Option<Raw> {
     let dst = route_address(skb)?;
     let owner: u32 = dst.follow(&DST_DEV)?.follow(&DEV_NET)?.load(&NET_INUM)?;
-    if inode == 0 || owner != inode {
-        return None;
-    }
-    let error: i16 = dst.load(&DST_ERROR)?;
-    Some(Route { error: error.unsigned_abs() as u8, input: dst.load(&DST_INPUT)? })
+    if inode == 0 || owner != inode { None } else { Some(dst) }
+}
+
+/// What is known of the skb's route, if it is one of the namespace `inode`.
+#[inline(always)]
+pub(crate) fn route<A: Access>(skb: Skb<A>, inode: u32) -> Route {
+    let Some(dst) = route_of(skb, inode) else { return Route::default() };
+    let error: i16 = dst.load(&DST_ERROR).unwrap_or(0);
+    Route { found: true, error: error.unsigned_abs() as u8, input: dst.load(&DST_INPUT).unwrap_or(0) }
 }
 
 /// `sk->__sk_common.skc_state`.
 #[inline(always)]
-pub(crate) fn socket_state(socket: Socket) -> u8 {
+pub(crate) fn socket_state<A: Access>(socket: Socket<A>) -> u8 {
     socket.load(&SOCK_STATE)
 }
 
-/// Receive memory in use and its limit, in bytes, of a full socket.
+/// Memory of a socket, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketMemory {
+    /// `sk_rmem_alloc`: received and unread.
+    pub(crate) used: u32,
+    /// `sk_rcvbuf`: the limit of that.
+    pub(crate) limit: u32,
+    /// `sk_backlog.len`: received while the socket was locked.
+    pub(crate) backlog: u32,
+    /// `sk_sndbuf`.
+    pub(crate) send_limit: u32,
+}
+
+/// Memory of a full socket.
 #[inline(always)]
-pub(crate) fn socket_memory(socket: Socket) -> Option<(u32, u32)> {
+pub(crate) fn socket_memory<A: Access>(socket: Socket<A>) -> Option<SocketMemory> {
     let state = socket_state(socket);
     if state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV {
         return None;
     }
-    Some((socket.load(&SOCK_RMEM), socket.load(&SOCK_RCVBUF)))
+    Some(SocketMemory {
+        used: socket.load(&SOCK_RMEM),
+        limit: socket.load(&SOCK_RCVBUF),
+        backlog: socket.load(&SOCK_BACKLOG),
+        send_limit: socket.load(&SOCK_SNDBUF),
+    })
+}
+
+/// Adds the facts of the receiving socket.
+#[inline(always)]
+pub(crate) fn socket_facts<A: Access>(skb: Skb<A>, socket: Socket<A>, facts: Facts) -> Facts {
+    let full = match socket_memory(socket) {
+        Some(memory) => memory.used.wrapping_add(skb.load(&SKB_TRUESIZE)) > memory.limit,
+        None => false,
+    };
+    facts.with_socket_state(socket_state(socket)).with_receive_buffer_full(full)
 }
 
 /// `dev->ifindex`.
 #[inline(always)]
-pub(crate) fn ifindex(device: Device) -> u32 {
+pub(crate) fn ifindex<A: Access>(device: Device<A>) -> u32 {
     device.load(&DEV_IFINDEX)
 }
 
 /// `dev->name`, as the words it is made of.
 #[inline(always)]
-pub(crate) fn ifname(device: Device) -> [u64; IFNAME_LEN / 8] {
+pub(crate) fn ifname<A: Access>(device: Device<A>) -> [u64; IFNAME_LEN / 8] {
     device.words(&DEV_NAME)
 }
 
 /// `skb->skb_iif`.
 #[inline(always)]
-pub(crate) fn iif(skb: Skb) -> u32 {
+pub(crate) fn iif<A: Access>(skb: Skb<A>) -> u32 {
     skb.load(&SKB_IIF)
 }
 
 /// `skb->pkt_type`.
 #[inline(always)]
-pub(crate) fn packet_type(skb: Skb) -> u8 {
+pub(crate) fn packet_type<A: Access>(skb: Skb<A>) -> u8 {
     (skb.load::<u8>(&SKB_PKT_TYPE_BYTE) >> (SKB_PKT_TYPE_SHIFT.load() & 7)) & 7
 }
 
 /// Adds the qdisc facts of the device's queue that the skb was sent to.
 #[inline(always)]
-pub(crate) fn qdisc_facts(skb: Skb, device: Device, facts: Facts) -> Facts {
+pub(crate) fn qdisc_facts<A: Access>(skb: Skb<A>, device: Device<A>, facts: Facts) -> Facts {
     let Some(qdisc) = qdisc(skb, device) else { return facts };
     let kind = qdisc.follow(&QDISC_OPS).and_then(|ops| ops.load::<[u8; 8]>(&QDISC_OPS_ID));
     let kind = match kind {
@@ -233,7 +271,7 @@ pub(crate) fn qdisc_facts(skb: Skb, device: Device, facts: Facts) -> Facts {
 
 /// `dev->_tx[skb->queue_mapping].qdisc` (net/core/dev.c, __dev_queue_xmit).
 #[inline(always)]
-fn qdisc(skb: Skb, device: Device) -> Option<Raw> {
+pub(crate) fn qdisc<A: Access>(skb: Skb<A>, device: Device<A>) -> Option<Raw> {
     let queues = device.at(&DEV_TX).read::<u64>()?;
     let queue = u64::from(skb.load::<u16>(&SKB_QUEUE_MAPPING));
     Raw(queues).offset(queue * u64::from(TXQ_SIZE.load())).follow(&TXQ_QDISC)
@@ -263,7 +301,7 @@ pub(crate) const MAC_UNSET: u16 = u16::MAX;
 
 /// Reads the buffer's layout.
 #[inline(always)]
-pub(crate) fn buffer(skb: Skb) -> Buffer {
+pub(crate) fn buffer<A: Access>(skb: Skb<A>) -> Buffer {
     let head: u64 = skb.load(&SKB_HEAD);
     let data: u64 = skb.load(&SKB_DATA);
     Buffer {
@@ -280,7 +318,7 @@ pub(crate) fn buffer(skb: Skb) -> Buffer {
 /// Packets in the skb: `gso_segs` of `skb_shared_info`, which lies at the buffer's end. Devices that
 /// leave it 0 (virtio, tun) are counted by `gso_size`.
 #[inline(always)]
-pub(crate) fn segments(skb: Skb, buffer: &Buffer) -> u16 {
+pub(crate) fn segments<A: Access>(skb: Skb<A>, buffer: &Buffer) -> u16 {
     /// IPv4 and TCP headers without options.
     const HEADERS: u32 = 40;
     let shared = buffer.head.offset(u64::from(skb.load::<u32>(&SKB_END)));

@@ -1,22 +1,28 @@
-//! Ring record bytes → [`DropEvent`], checked.
+//! Ring record bytes → [`Record`], checked.
 
 use bytes::Buf;
 use netdrop_common::{
-    event::{CAPTURE_LEN, DropEvent, IFNAME_LEN, Tuple},
+    event::{
+        CAPTURE_LEN, DropEvent, HOOK_FRAMES, IFNAME_LEN, Neighbour, Qdisc, STACK_FRAMES, Stacked, Tuple,
+    },
     key::DropKey,
 };
+
+/// One record of the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The drop.
+    pub event: DropEvent,
+    /// Return addresses of the kernel stack, innermost first; empty when it was not taken or could not be.
+    pub stack: Vec<u64>,
+}
 
 /// Why a record cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The kernel side and this program do not agree on the layout.
-    #[error("a record of {found} bytes, expected {expected}")]
-    Length {
-        /// Bytes in the record.
-        found: usize,
-        /// Bytes of a [`DropEvent`].
-        expected: usize,
-    },
+    #[error("a record of {0} bytes, which is no kind of record")]
+    Length(usize),
     /// The record says it holds more packet bytes than fit.
     #[error("a record that claims {0} packet bytes")]
     Capture(u16),
@@ -27,9 +33,12 @@ pub enum DecodeError {
 /// # Errors
 ///
 /// When the length is wrong or a field contradicts it.
-pub fn decode(mut record: &[u8]) -> Result<DropEvent, DecodeError> {
-    if record.len() != size_of::<DropEvent>() {
-        return Err(DecodeError::Length { found: record.len(), expected: size_of::<DropEvent>() });
+pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
+    const PLAIN: usize = size_of::<DropEvent>();
+    const HOOKED: usize = size_of::<Stacked<HOOK_FRAMES>>();
+    const STACKED: usize = size_of::<Stacked<STACK_FRAMES>>();
+    if !matches!(record.len(), PLAIN | HOOKED | STACKED) {
+        return Err(DecodeError::Length(record.len()));
     }
     let buf = &mut record;
     let event = DropEvent {
@@ -43,19 +52,56 @@ pub fn decode(mut record: &[u8]) -> Result<DropEvent, DecodeError> {
         l3_len: buf.get_u32_ne(),
         socket_used: buf.get_u32_ne(),
         socket_limit: buf.get_u32_ne(),
+        socket_backlog: buf.get_u32_ne(),
+        socket_send_limit: buf.get_u32_ne(),
+        qdisc: qdisc(buf),
+        neighbour: neighbour(buf),
+        mtu: buf.get_u32_ne(),
+        mtu_device: array::<IFNAME_LEN>(buf),
+        memory_used: buf.get_u64_ne(),
+        memory_limit: buf.get_u64_ne(),
         segments: buf.get_u16_ne(),
         caplen: buf.get_u16_ne(),
         l3_offset: buf.get_u16_ne(),
         have: buf.get_u16_ne(),
         packet_type: buf.get_u8(),
         socket_state: buf.get_u8(),
-        pad: array::<6>(buf),
+        route_error: buf.get_u8(),
+        announced: buf.get_u8(),
+        announced_type: buf.get_u8(),
+        announced_code: buf.get_u8(),
+        pad: array::<2>(buf),
         bytes: array::<CAPTURE_LEN>(buf),
     };
     if usize::from(event.caplen) > CAPTURE_LEN {
         return Err(DecodeError::Capture(event.caplen));
     }
-    Ok(event)
+    Ok(Record { event, stack: stack(buf) })
+}
+
+/// The frames behind the event, if there are any.
+fn stack(buf: &mut &[u8]) -> Vec<u64> {
+    if buf.is_empty() {
+        return Vec::new();
+    }
+    // A negative number is an errno: there is no stack to show.
+    let filled = usize::try_from(buf.get_i64_ne()).unwrap_or(0);
+    let (frames, _) = buf[..filled.min(buf.len())].as_chunks::<8>();
+    frames.iter().map(|frame| u64::from_ne_bytes(*frame)).take_while(|frame| *frame != 0).collect()
+}
+
+fn qdisc(buf: &mut &[u8]) -> Qdisc {
+    Qdisc {
+        kind: array::<16>(buf),
+        handle: buf.get_u32_ne(),
+        parent: buf.get_u32_ne(),
+        limit: buf.get_u32_ne(),
+        qlen: buf.get_u32_ne(),
+    }
+}
+
+fn neighbour(buf: &mut &[u8]) -> Neighbour {
+    Neighbour { entries: buf.get_u32_ne(), limit: buf.get_u32_ne(), queue_limit: buf.get_u32_ne() }
 }
 
 fn key(buf: &mut &[u8]) -> DropKey {
@@ -98,43 +144,69 @@ mod tests {
 
     use super::*;
 
-    /// A record in which every byte differs from its neighbours.
-    fn record() -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..size_of::<DropEvent>()).map(|n| (n % 251) as u8).collect();
-        bytes[138..140].copy_from_slice(&64u16.to_ne_bytes());
+    /// Where `caplen` stands.
+    const CAPLEN: std::ops::Range<usize> = 226..228;
+
+    /// A record of `len` bytes in which every byte differs from its neighbours.
+    fn record(len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        bytes[CAPLEN].copy_from_slice(&64u16.to_ne_bytes());
         bytes
     }
 
     #[test]
     fn every_field_is_where_the_layout_puts_it() {
-        let bytes = record();
-        let event = decode(&bytes).unwrap();
+        let bytes = record(size_of::<DropEvent>());
+        let Record { event, stack } = decode(&bytes).unwrap();
         let u64_at = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+        let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(event.key.netns_cookie, u64_at(0));
         assert_eq!(event.time_ns, u64_at(40));
         assert_eq!(event.dst_input, u64_at(48));
         assert_eq!(event.tuple.saddr, bytes[56..72]);
         assert_eq!(event.ifname, bytes[100..116]);
+        assert_eq!(event.qdisc.kind, bytes[144..160]);
+        assert_eq!(event.qdisc.qlen, u32_at(172));
+        assert_eq!(event.neighbour.queue_limit, u32_at(184));
+        assert_eq!(event.mtu, u32_at(188));
+        assert_eq!(event.memory_limit, u64_at(216));
         assert_eq!(event.caplen, 64);
-        assert_eq!(event.packet_type, bytes[144]);
-        assert_eq!(event.bytes, bytes[152..280]);
+        assert_eq!(event.packet_type, bytes[232]);
+        assert_eq!(event.announced_code, bytes[237]);
+        assert_eq!(event.bytes, bytes[240..368]);
+        assert!(stack.is_empty());
+    }
+
+    #[test]
+    fn stacks_end_where_the_kernel_says() {
+        let mut bytes = record(size_of::<Stacked<HOOK_FRAMES>>());
+        let base = size_of::<DropEvent>();
+        for (filled, frames) in [(16i64, 2), (-14, 0), (i64::MAX, HOOK_FRAMES), (3, 0)] {
+            bytes[base..base + 8].copy_from_slice(&filled.to_ne_bytes());
+            assert_eq!(decode(&bytes).unwrap().stack.len(), frames, "{filled} bytes");
+        }
+        assert_eq!(decode(&record(size_of::<Stacked<STACK_FRAMES>>())).unwrap().stack.len(), STACK_FRAMES);
     }
 
     #[test]
     fn wrong_lengths_are_refused() {
-        let bytes = record();
+        let bytes = record(size_of::<DropEvent>());
         for len in [0, 1, bytes.len() - 1] {
-            let expected = size_of::<DropEvent>();
-            assert_eq!(decode(&bytes[..len]), Err(DecodeError::Length { found: len, expected }));
+            assert_eq!(decode(&bytes[..len]), Err(DecodeError::Length(len)));
         }
-        let mut bytes = record();
-        bytes[138..140].copy_from_slice(&129u16.to_ne_bytes());
+        let mut bytes = bytes;
+        bytes[CAPLEN].copy_from_slice(&129u16.to_ne_bytes());
         assert_eq!(decode(&bytes), Err(DecodeError::Capture(129)));
     }
 
     proptest! {
         #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..800)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_whole_records(bytes in proptest::collection::vec(any::<u8>(), size_of::<Stacked<HOOK_FRAMES>>())) {
             let _ = decode(&bytes);
         }
     }

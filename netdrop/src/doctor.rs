@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    bpf::{LogLevel, MIN_BUFFER_BYTES, Settings, Tracer, counter_memory, missed_by_running_programs},
+    bpf::{
+        LogLevel, MIN_BUFFER_BYTES, ProbeReport, Rung, Settings, Tracer, counter_memory,
+        missed_by_running_programs,
+    },
     cause::Catalogue,
     filter::Filter,
     judge::gather_table,
@@ -77,13 +80,44 @@ pub struct Probe {
     /// The rung that loaded; nothing when none did.
     pub rung: Option<&'static str>,
     /// The program for this kernel's arguments.
-    pub program: Option<&'static str>,
+    pub program: Option<String>,
     /// Instructions after the verifier removed what this run does not need.
     pub instructions: Option<u32>,
-    /// Why no rung loaded.
+    /// Why better rungs, or all of them, did not load.
     pub error: Option<String>,
     /// What is seen through it.
     pub shows: &'static str,
+    /// What is not known without it; nothing where netdrop cannot do without.
+    pub costs: Option<&'static str>,
+}
+
+impl Probe {
+    /// The probe point that netdrop cannot do without, not observed.
+    fn unobserved(error: String) -> Self {
+        Self {
+            point: "skb:kfree_skb",
+            rung: None,
+            program: None,
+            instructions: None,
+            error: Some(error),
+            shows: "every skb that is freed without being delivered",
+            costs: None,
+        }
+    }
+}
+
+impl From<&ProbeReport> for Probe {
+    fn from(report: &ProbeReport) -> Self {
+        Self {
+            point: report.name,
+            rung: report.rung.map(Rung::as_str),
+            program: report.program.clone(),
+            instructions: report.instructions,
+            error: (!report.errors.is_empty()).then(|| report.errors.join("; ")),
+            shows: report.shows,
+            costs: report.costs,
+        }
+    }
 }
 
 /// The whole examination.
@@ -107,49 +141,39 @@ pub struct Report {
 pub fn examine(catalogue: &Catalogue, explain: impl Fn(&KernelError) -> String) -> Report {
     let uname = rustix::system::uname();
     let mut checks = privileges();
-    let mut probe = Probe {
-        point: "skb:kfree_skb",
-        rung: None,
-        program: None,
-        instructions: None,
-        error: None,
-        shows: "every skb that is freed without being delivered",
-    };
+    let mut probes = Vec::new();
     match Kernel::inspect() {
         Ok(kernel) => {
             checks.extend(kernel_checks(&kernel));
-            try_probe(&mut probe, &kernel, catalogue);
+            probes = try_probes(&kernel, catalogue);
         }
         Err(error) => {
             checks.push(Check::missing("kernel types (BTF)", error.to_string(), explain(&error)));
-            probe.error = Some(error.to_string());
+            probes.push(Probe::unobserved(error.to_string()));
         }
     }
     Report {
         kernel: uname.release().to_string_lossy().into_owned(),
         machine: uname.machine().to_string_lossy().into_owned(),
-        usable: probe.rung.is_some(),
-        probes: vec![probe],
+        usable: probes.first().is_some_and(|probe| probe.rung.is_some()),
+        probes,
         checks,
     }
 }
 
-fn try_probe(probe: &mut Probe, kernel: &Kernel, catalogue: &Catalogue) {
+fn try_probes(kernel: &Kernel, catalogue: &Catalogue) -> Vec<Probe> {
     let settings = Settings {
         filter: Filter::default(),
         gather: gather_table(catalogue, kernel),
         events: true,
+        stack: false,
         buffer_bytes: MIN_BUFFER_BYTES,
         max_keys: None,
+        rung: None,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
-        Ok(tracer) => {
-            let report = tracer.report();
-            probe.rung = Some(report.rung.as_str());
-            probe.program = Some(report.program);
-            probe.instructions = report.instructions;
-        }
-        Err(error) => probe.error = Some(error.to_string()),
+        Ok(tracer) => tracer.reports().iter().map(Probe::from).collect(),
+        Err(error) => vec![Probe::unobserved(error.to_string())],
     }
 }
 

@@ -3,15 +3,14 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use netdrop_common::event::{
-    DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, HAVE_SOCKET_MEMORY,
-};
+use netdrop_common::event::{DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET};
 use serde::Serialize;
 
 use crate::{
     attribute::{Attribution, netns::NetnsId},
+    evidence::{Evidence, Telling, text},
     judge::Judged,
-    packet::{Packet, Protocol},
+    packet::Packet,
 };
 
 /// Which way the packet was going, seen from the namespace that dropped it.
@@ -79,17 +78,6 @@ pub struct Interface {
     pub name: Option<String>,
 }
 
-/// Receive memory of the socket the packet was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct SocketMemory {
-    /// Bytes in use (`sk_rmem_alloc`).
-    pub used: u32,
-    /// Limit (`sk_rcvbuf`).
-    pub limit: u32,
-    /// The setting that bounds the limit.
-    pub sysctl: Option<&'static str>,
-}
-
 /// One drop.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -107,39 +95,45 @@ pub struct Event {
     pub attribution: Attribution,
     /// Device.
     pub interface: Option<Interface>,
-    /// Memory of the receiving socket.
-    pub socket: Option<SocketMemory>,
+    /// What speaks for the cause.
+    pub evidence: Evidence,
+    /// Functions of the kernel stack, innermost first, when they were asked for.
+    pub stack: Option<Vec<String>>,
+}
+
+/// What a record needs to become an event.
+pub struct Known<'a> {
+    /// When.
+    pub time: Timestamp,
+    /// What follows from its counter key.
+    pub judged: Rc<Judged>,
+    /// Names of its place.
+    pub attribution: Attribution,
+    /// The function behind `dst->input`.
+    pub input: Option<&'a str>,
+    /// The surroundings of a netfilter hook.
+    pub telling: Option<Telling<'a>>,
+    /// The kernel stack, for people.
+    pub stack: Option<Vec<String>>,
 }
 
 impl Event {
     /// Puts a record and what is known of it together.
     #[must_use]
-    pub fn new(
-        record: &DropEvent,
-        time: Timestamp,
-        judged: Rc<Judged>,
-        attribution: Attribution,
-        input: Option<&str>,
-    ) -> Self {
+    pub fn new(record: &DropEvent, known: Known<'_>) -> Self {
+        let Known { time, judged, attribution, input, telling, stack } = known;
         let packet = Packet::from_event(record);
-        let direction = Direction::of(record, input, judged.location.symbol.as_deref());
-        let socket = (record.have & HAVE_SOCKET_MEMORY != 0).then_some(SocketMemory {
-            used: record.socket_used,
-            limit: record.socket_limit,
-            sysctl: match packet.proto {
-                Some(Protocol::UDP) => Some("net.core.rmem_max"),
-                Some(Protocol::TCP) => Some("net.ipv4.tcp_rmem"),
-                _ => None,
-            },
-        });
+        let interface = interface(record);
+        let device = interface.as_ref().and_then(|interface| interface.name.as_deref());
         Self {
             time,
-            packet,
-            direction,
+            direction: Direction::of(record, input, judged.location.symbol.as_deref()),
             netns: NetnsId::of(&record.key),
             attribution,
-            interface: interface(record),
-            socket,
+            evidence: Evidence::new(record, &judged, &packet, device, telling.as_ref()),
+            packet,
+            interface,
+            stack,
             judged,
         }
     }
@@ -148,9 +142,7 @@ impl Event {
 /// The device, or at least the index of the one the packet came in by.
 fn interface(record: &DropEvent) -> Option<Interface> {
     if record.have & HAVE_DEVICE != 0 {
-        let len = record.ifname.iter().position(|byte| *byte == 0).unwrap_or(record.ifname.len());
-        let name = String::from_utf8_lossy(&record.ifname[..len]).into_owned();
-        return Some(Interface { index: record.ifindex, name: Some(name) });
+        return Some(Interface { index: record.ifindex, name: text(&record.ifname) });
     }
     (record.iif != 0).then_some(Interface { index: record.iif, name: None })
 }
@@ -160,7 +152,7 @@ mod tests {
     use super::*;
 
     fn record(have: u16, iif: u32) -> DropEvent {
-        let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap();
+        let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap().event;
         (record.have, record.iif, record.tuple.ethertype) = (have, iif, 0x0800);
         record
     }

@@ -31,6 +31,18 @@ fn hexadecimal<S: serde::Serializer>(address: &u64, serializer: S) -> Result<S::
     serializer.collect_str(&format_args!("{address:#x}"))
 }
 
+impl Location {
+    /// `symbol+0x1a [module]`, as the kernel prints it.
+    #[must_use]
+    pub fn with_offset(&self) -> String {
+        let module = self.module.as_ref().map(|module| format!(" [{module}]")).unwrap_or_default();
+        match (&self.symbol, self.offset) {
+            (Some(symbol), Some(offset)) => format!("{symbol}+{offset:#x}{module}"),
+            _ => format!("{:#x}", self.address),
+        }
+    }
+}
+
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(symbol) = &self.symbol else { return write!(f, "{:#x}", self.address) };
@@ -124,6 +136,20 @@ impl<'k> Judge<'k> {
         }
     }
 
+    /// Name of the kernel function that a return address leads back into.
+    #[must_use]
+    pub fn caller(&self, address: u64) -> Option<&'k str> {
+        self.function(address.saturating_sub(1))
+    }
+
+    /// A kernel stack as people read it, from the function that dropped on.
+    #[must_use]
+    pub fn stack(&self, frames: &[u64], location: u64) -> Vec<String> {
+        // What comes before is the call that frees the skb, and the tracing program itself.
+        let start = frames.iter().position(|frame| *frame == location).unwrap_or(0);
+        frames[start..].iter().map(|frame| self.locate(*frame).with_offset()).collect()
+    }
+
     /// Name of the kernel function at an address.
     #[must_use]
     pub fn function(&self, address: u64) -> Option<&'k str> {
@@ -132,13 +158,14 @@ impl<'k> Judge<'k> {
     }
 }
 
-/// The gather table: for each core reason, the fact groups that the catalogue's rules ask for.
+/// The gather table: for each core reason, the fact groups that the catalogue's rules ask for, and the
+/// evidence that its causes can use.
 #[must_use]
-pub fn gather_table(catalogue: &Catalogue, kernel: &Kernel) -> [u8; GATHER_TABLE] {
+pub fn gather_table(catalogue: &Catalogue, kernel: &Kernel) -> [u16; GATHER_TABLE] {
     let mut table = [0; GATHER_TABLE];
     for (code, slot) in (0..).zip(table.iter_mut()) {
         let name = kernel.reasons.get(code).qualified();
-        *slot = catalogue.gather(name.as_deref()).0;
+        *slot = catalogue.gather(name.as_deref()).union(catalogue.evidence(name.as_deref())).0;
     }
     table
 }

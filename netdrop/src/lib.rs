@@ -13,6 +13,7 @@ pub mod clock;
 pub mod decode;
 pub mod doctor;
 pub mod event;
+pub mod evidence;
 pub mod filter;
 pub mod judge;
 pub mod kernel;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
     attribute::{Attributor, HostPaths, netns::NetnsId},
-    bpf::{LogLevel, MIN_BUFFER_BYTES, Settings, Tracer},
+    bpf::{LogLevel, MIN_BUFFER_BYTES, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     filter::Filter,
     judge::{Judge, gather_table},
@@ -44,6 +44,8 @@ pub struct Plan {
     pub interval: Duration,
     /// End after this many.
     pub iterations: Option<u64>,
+    /// The one rung to use; nothing for the best that loads.
+    pub rung: Option<Rung>,
     /// How.
     pub format: Format,
 }
@@ -78,8 +80,10 @@ pub async fn run(
         filter: plan.filter.clone(),
         gather: gather_table(catalogue, kernel),
         events: false,
+        stack: false,
         buffer_bytes: MIN_BUFFER_BYTES,
         max_keys: None,
+        rung: plan.rung,
     };
     let mut judge = Judge::new(catalogue, kernel);
     let mut attributor = Attributor::new(HostPaths::default());

@@ -7,11 +7,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     attribute::{Attributor, HostPaths, netns::NetnsId},
-    bpf::{LoadError, LogLevel, Settings, Tracer},
+    bpf::{LoadError, LogLevel, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
-    decode::decode,
-    event::Event,
+    decode::{Record, decode},
+    event::{Event, Known},
+    evidence::Telling,
     judge::{Judge, Judged, gather_table},
     kernel::Kernel,
     outlet::{Outlet, Written},
@@ -38,6 +39,8 @@ pub struct Plan {
     pub filter: crate::filter::Filter,
     /// Whether events are shown, or drops only counted.
     pub events: bool,
+    /// Whether events carry the kernel stack.
+    pub stack: bool,
     /// Show benign drops too.
     pub all: bool,
     /// End after this many shown events.
@@ -48,6 +51,8 @@ pub struct Plan {
     pub buffer_bytes: u32,
     /// Keys of the counter map; nothing for the usual number.
     pub max_keys: Option<u32>,
+    /// The one rung to use; nothing for the best that loads.
+    pub rung: Option<Rung>,
     /// Debug messages of the kernel side.
     pub log: LogLevel,
 }
@@ -82,6 +87,9 @@ struct Pipeline<'k> {
     causes: Vec<String>,
     all: bool,
     count: Option<u64>,
+    stack: bool,
+    /// Whether it is observed that a sender is told of a drop.
+    announcements: bool,
     tally: Tally,
 }
 
@@ -92,8 +100,8 @@ impl Pipeline<'_> {
     }
 
     fn record(&mut self, record: &[u8], clock: Clock, mut show: impl FnMut(&Event)) {
-        let event = match decode(record) {
-            Ok(event) => event,
+        let Record { event, stack } = match decode(record) {
+            Ok(record) => record,
             Err(error) => {
                 if self.tally.unreadable == 0 {
                     say(format_args!("{error}: counted as lost"));
@@ -113,7 +121,7 @@ impl Pipeline<'_> {
             self.tally.counted_only += 1;
         } else {
             self.tally.shown += 1;
-            let event = self.event(&event, clock, judged);
+            let event = self.event(&event, &stack, clock, judged);
             show(&event);
         }
     }
@@ -129,10 +137,21 @@ impl Pipeline<'_> {
         Ok(of_interest.map(|(_, drop)| drop.lost).sum())
     }
 
-    fn event(&mut self, record: &DropEvent, clock: Clock, judged: Rc<Judged>) -> Event {
+    fn event(&mut self, record: &DropEvent, stack: &[u64], clock: Clock, judged: Rc<Judged>) -> Event {
         let attribution = NetnsId::of(&record.key).map(|id| self.attributor.lookup(id)).unwrap_or_default();
-        let input = self.judge.function(record.dst_input);
-        Event::new(record, clock.wall(record.time_ns), judged, attribution, input)
+        let functions: Vec<_> = stack.iter().map(|frame| self.judge.caller(*frame)).collect();
+        let telling = Telling { functions: &functions, announcements: self.announcements };
+        Event::new(
+            record,
+            Known {
+                time: clock.wall(record.time_ns),
+                attribution,
+                input: self.judge.function(record.dst_input),
+                telling: (!stack.is_empty()).then_some(telling),
+                stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
+                judged,
+            },
+        )
     }
 }
 
@@ -152,8 +171,10 @@ pub async fn run(
         filter: plan.filter.clone(),
         gather: gather_table(catalogue, kernel),
         events: plan.events,
+        stack: plan.stack,
         buffer_bytes: plan.buffer_bytes,
         max_keys: plan.max_keys,
+        rung: plan.rung,
     };
     let mut pipeline = Pipeline {
         judge: Judge::new(catalogue, kernel),
@@ -161,12 +182,15 @@ pub async fn run(
         causes: plan.filter.causes.clone(),
         all: plan.all,
         count: plan.count,
+        stack: plan.stack,
+        announcements: false,
         tally: Tally::default(),
     };
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
     let mut outlet = Outlet::new();
     let mut tracer = Tracer::start(&settings, plan.log, kernel)?;
     let started = Instant::now();
+    pipeline.announcements = tracer.reports().iter().all(|probe| probe.rung.is_some());
     ready(&tracer);
     if plan.events {
         sink.begin(&mut outlet.buffer);
@@ -207,10 +231,12 @@ pub async fn run(
     Ok(())
 }
 
-/// Probe points and their rungs, `skb:kfree_skb by tp_btf`.
+/// The probe point that counts and its rung, `skb:kfree_skb by tp_btf`.
 pub(crate) fn hooks(tracer: &Tracer) -> String {
-    let report = tracer.report();
-    format!("{} by {}", report.name, report.rung.as_str())
+    let counting = tracer.reports().first();
+    counting.map_or_else(String::new, |probe| {
+        format!("{} by {}", probe.name, probe.rung.map_or("nothing", Rung::as_str))
+    })
 }
 
 /// Shows events until something ends the run.

@@ -19,15 +19,17 @@ use crate::{
     emit::{self, Drop},
     filter::{self, Verdict},
     headers,
+    offsets::Access,
     rodata::element,
     scratch::{self, Scratch},
     skb,
-    skb::{Skb, Socket},
+    skb::{Route, Skb, Socket},
+    veth,
 };
 
 /// Fact groups by core reason, from the catalogue's rules.
 #[unsafe(no_mangle)]
-static GATHER: Global<[u8; GATHER_TABLE]> = Global::new([Gather::ALL.0; GATHER_TABLE]);
+static GATHER: Global<[u16; GATHER_TABLE]> = Global::new([Gather::ALL.0; GATHER_TABLE]);
 
 /// The fact groups that rules for this reason need. Reasons beyond the table, those of subsystems and
 /// an absent one need all.
@@ -41,15 +43,15 @@ fn gather(reason: u32) -> Gather {
 
 /// Counts one drop and streams its event.
 #[inline(always)]
-pub(crate) fn kfree_skb<C: EbpfContext>(
+pub(crate) fn kfree_skb<A: Access, C: EbpfContext>(
     ctx: &C,
     skb: *const u8,
     location: u64,
     reason: u32,
     receiver: *const u8,
 ) {
-    let Some(skb) = Skb::new(skb) else { return };
-    let receiver = Socket::new(receiver);
+    let Some(skb) = Skb::<A>::new(skb) else { return };
+    let receiver = Socket::<A>::new(receiver);
     match scratch::enter() {
         Some((scratch, level)) => {
             freed(ctx, scratch, skb, location, reason, receiver);
@@ -60,13 +62,13 @@ pub(crate) fn kfree_skb<C: EbpfContext>(
 }
 
 #[inline(always)]
-fn freed<C: EbpfContext>(
+fn freed<A: Access, C: EbpfContext>(
     ctx: &C,
     scratch: &mut Scratch,
-    skb: Skb,
+    skb: Skb<A>,
     location: u64,
     reason: u32,
-    receiver: Option<Socket>,
+    receiver: Option<Socket<A>>,
 ) {
     if filter::reason(reason) == Verdict::Filtered || filter::location(location) == Verdict::Filtered {
         count::cell(cell::FILTERED);
@@ -106,13 +108,11 @@ fn freed<C: EbpfContext>(
     if gather.contains(Gather::SOCKET)
         && let Some(socket) = receiver
     {
-        facts = facts.with_socket_state(skb::socket_state(socket));
+        facts = skb::socket_facts(skb, socket, facts);
     }
     let wants_route = emit::wanted() || gather.contains(Gather::ROUTE);
-    let route = if wants_route { skb::route(skb, place.netns.inode) } else { None };
-    if gather.contains(Gather::ROUTE)
-        && let Some(route) = route
-    {
+    let route = if wants_route { skb::route(skb, place.netns.inode) } else { Route::default() };
+    if gather.contains(Gather::ROUTE) {
         facts = facts.with_route_error(route.error);
     }
     let mut facts = scratch.forget_facts(facts);
@@ -120,6 +120,12 @@ fn freed<C: EbpfContext>(
         && let Some(device) = place.device
     {
         facts = skb::qdisc_facts(skb, device, facts);
+    }
+    let segments = skb::segments(skb, &scratch.buffer);
+    if gather.contains(Gather::VETH_PEER)
+        && let Some(device) = place.device
+    {
+        facts = facts.with_veth_peer(veth::peer_state(device, scratch.buffer.len, segments > 1));
     }
     let facts = scratch.forget_facts(facts);
     scratch.key = DropKey {
@@ -131,7 +137,6 @@ fn freed<C: EbpfContext>(
         probe: ProbePoint::KfreeSkb as u32,
         pad: 0,
     };
-    let segments = skb::segments(skb, &scratch.buffer);
     let counted = count::matched(&scratch.key, segments);
     if counted.overflowed() {
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
@@ -146,6 +151,8 @@ fn freed<C: EbpfContext>(
             route,
             segments,
             packet_type,
+            gather,
+            context: ctx.as_ptr(),
         };
         emit::emit(&scratch.key, &drop, counted);
     }

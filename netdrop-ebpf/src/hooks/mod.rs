@@ -1,3 +1,4 @@
-//! One file per probe point.
+//! The hooks, a file per probe point.
 
+pub(crate) mod announce;
 pub(crate) mod kfree_skb;

@@ -5,8 +5,8 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
-/// The kernel side's programs, as `netdrop-ebpf/src/main.rs` names them.
-const PROGRAMS: &[&str] = &["kfree_skb_2", "kfree_skb_3", "kfree_skb_4"];
+/// How the names of the counting programs start, see `netdrop-ebpf/src/main.rs`.
+const PROGRAMS: &str = "kfree_skb_";
 
 /// `recursion_misses`: runs that the kernel skipped because the program was already running on that CPU
 /// (since 5.12; nothing before, where programs nest instead). Source: bpf_prog_show_fdinfo,
@@ -19,7 +19,7 @@ pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<Option<u64
 /// `recursion_misses` of every netdrop program that runs now, of other processes too.
 #[must_use]
 pub fn missed_by_running_programs() -> u64 {
-    let ours = |name: &str| PROGRAMS.contains(&name);
+    let ours = |name: &str| name.starts_with(PROGRAMS);
     aya::programs::loaded_programs()
         .flatten()
         .filter(|program| program.name_as_str().is_some_and(ours))

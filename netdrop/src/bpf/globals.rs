@@ -8,10 +8,13 @@ use netdrop_common::{
     filter::{Cidr, MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, PortRange, TextRange, reason_mode},
 };
 
-use super::pod::{Network, Ports, Text};
+use super::{
+    pod::{Network, Ports, Text},
+    probe::Rung,
+};
 use crate::{
     filter::{Family, Filter, ReasonFilter},
-    kernel::layout::Layout,
+    kernel::{Kernel, layout::Layout},
     packet::Protocol,
 };
 
@@ -24,13 +27,17 @@ pub struct Settings {
     /// Conditions judged in the kernel; causes are not among them.
     pub filter: Filter,
     /// Fact groups to gather, by core reason.
-    pub gather: [u8; GATHER_TABLE],
+    pub gather: [u16; GATHER_TABLE],
     /// Whether to stream events, or only to count.
     pub events: bool,
+    /// Whether each event carries the kernel stack.
+    pub stack: bool,
     /// Size of the ring in bytes; rounded up to a power of two of whole pages.
     pub buffer_bytes: u32,
     /// Keys of the counter map; nothing for as many as this machine's CPUs allow.
     pub max_keys: Option<u32>,
+    /// The one rung to use; nothing for the best that loads.
+    pub rung: Option<Rung>,
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -40,8 +47,10 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 /// Values of all globals; the loader borrows them until it has loaded.
 pub(super) struct Globals {
     emit_events: u8,
+    emit_stack: u8,
+    netfilter: [u64; 2],
     wake_bytes: u32,
-    gather: [u8; GATHER_TABLE],
+    gather: [u16; GATHER_TABLE],
     offsets: Vec<(&'static str, u16)>,
     packet_type_shift: u8,
     reason_mode: u8,
@@ -62,7 +71,8 @@ pub(super) struct Globals {
 }
 
 impl Globals {
-    pub(super) fn new(settings: &Settings, layout: &Layout) -> Self {
+    pub(super) fn new(settings: &Settings, kernel: &Kernel) -> Self {
+        let layout = &kernel.layout;
         let filter = &settings.filter;
         let (reason_mode, reasons) = match &filter.reasons {
             None => (reason_mode::OFF, &[][..]),
@@ -83,6 +93,8 @@ impl Globals {
         };
         let mut globals = Self {
             emit_events: settings.events.into(),
+            emit_stack: settings.stack.into(),
+            netfilter: netfilter(kernel),
             wake_bytes: settings.buffer_bytes / 4,
             gather: settings.gather,
             offsets: layout.offsets.clone(),
@@ -122,6 +134,8 @@ impl Globals {
     pub(super) fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader
             .override_global("EMIT_EVENTS", &self.emit_events, true)
+            .override_global("EMIT_STACK", &self.emit_stack, true)
+            .override_global("NETFILTER_TEXT", &self.netfilter[..], true)
             .override_global("WAKE_BYTES", &self.wake_bytes, true)
             .override_global("GATHER", &self.gather[..], true)
             .override_global("FILTER_REASON_MODE", &self.reason_mode, true)
@@ -144,6 +158,12 @@ impl Globals {
             loader.override_global(name, offset, true);
         }
     }
+}
+
+/// Where the function is that runs netfilter hooks; zeros when that is not known.
+fn netfilter(kernel: &Kernel) -> [u64; 2] {
+    let ranges = kernel.symbols.as_ref().map(|symbols| symbols.ranges("nf_hook_slow")).unwrap_or_default();
+    ranges.first().map_or([0; 2], |(start, end)| [*start, *end])
 }
 
 /// Fills slots from the front and says how many; the command line has checked that all fit.

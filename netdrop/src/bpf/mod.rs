@@ -1,12 +1,13 @@
 //! The kernel side, loaded: the only room that knows aya.
 //!
-//! [`Tracer::start`] loads and attaches, [`Tracer::next_events`] yields records, [`Tracer::detach`] stops the
+//! [`Tracer::start`] loads and attaches, [`Tracer::drain`] yields records, [`Tracer::detach`] stops the
 //! hooks, and the counters are read last: detach, drain, count is the order in which nothing moves behind
 //! the reader's back.
 
 mod counters;
 mod fdinfo;
 mod globals;
+mod hook;
 mod log;
 mod pod;
 mod probe;

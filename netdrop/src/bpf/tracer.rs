@@ -1,22 +1,22 @@
 //! Loading, attaching and stopping the kernel side.
 
-use std::{error::Error, io, os::fd::AsFd as _};
+use std::{error::Error, io};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Map, MapError, RingBuf},
-    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
+    programs::ProgramError,
 };
 use aya_log::EbpfLogger;
-use netdrop_common::key::{DropCount, DropKey, MAX_KEYS, ProbePoint};
+use netdrop_common::key::{DropCount, DropKey, MAX_KEYS};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     counters::{CounterMaps, Counters},
-    fdinfo,
     globals::{Globals, Settings},
+    hook::Hook,
     log::{self, LogLevel, Stderr},
-    probe::{ProbeReport, Rung},
+    probe::{Probe, ProbeReport, Rung},
     ring::EventRing,
 };
 use crate::{kernel::Kernel, say::chain};
@@ -68,7 +68,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    fn of(action: &str, error: impl Error + Send + Sync + 'static) -> Self {
+    pub(super) fn of(action: &str, error: impl Error + Send + Sync + 'static) -> Self {
         let action = action.to_owned();
         let refused = is_refusal(&error);
         let source = Box::new(error);
@@ -107,12 +107,12 @@ where
 /// A running kernel side. Dropping it detaches everything.
 pub struct Tracer {
     ebpf: Ebpf,
-    program: &'static str,
-    link: Option<BtfTracePointLinkId>,
+    /// The one that counts comes first.
+    hooks: Vec<Hook>,
     ring: EventRing,
     counters: CounterMaps,
     logger: Option<EbpfLogger<Stderr>>,
-    report: ProbeReport,
+    reports: Vec<ProbeReport>,
 }
 
 impl Tracer {
@@ -130,7 +130,7 @@ impl Tracer {
         let _not_needed_on_new_kernels =
             setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 
-        let globals = Globals::new(settings, &kernel.layout);
+        let globals = Globals::new(settings, kernel);
         let level_value = level as u8;
         let mut loader = EbpfLoader::new();
         // The loader has parsed the types for itself; we need them too, and one copy at a time is enough.
@@ -148,13 +148,17 @@ impl Tracer {
         let logger = (level > LogLevel::Off).then(|| log::open(&mut ebpf)).transpose()?;
         let counters =
             CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
-        let name = kernel.kfree_skb.program();
-        let program = btf_tracepoint(&mut ebpf, name)
-            .map_err(|error| LoadError::of("find the program for skb:kfree_skb", error))?;
-        program
-            .load("kfree_skb", &btf)
-            .map_err(|error| LoadError::of("load the program for skb:kfree_skb", error))?;
-        let instructions = program.info().ok().and_then(|info| info.size_translated()).map(|bytes| bytes / 8);
+        let mut hooks = Vec::new();
+        let mut reports = Vec::new();
+        for probe in Probe::ALL {
+            // What the others see goes into events, and nobody wants any.
+            if !probe.required() && (!settings.events || settings.rung == Some(Rung::Empty)) {
+                continue;
+            }
+            let mut report = ProbeReport::untried(probe);
+            hooks.extend(Hook::load(&mut ebpf, &btf, kernel, probe, settings.rung, &mut report)?);
+            reports.push(report);
+        }
         // The kernel's types took 20 MB, and the ring is about to be mapped: not both at once.
         drop(btf);
         return_memory();
@@ -162,23 +166,17 @@ impl Tracer {
             .map_err(|source| LoadError::Map { map: "EVENTS", source })?;
         let ring = EventRing::new(ring)
             .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
-        let link = btf_tracepoint(&mut ebpf, name)
-            .and_then(BtfTracePoint::attach)
-            .map_err(|error| LoadError::of("attach to skb:kfree_skb", error))?;
-        let report = ProbeReport {
-            point: ProbePoint::KfreeSkb,
-            name: "skb:kfree_skb",
-            rung: Rung::TpBtf,
-            program: name,
-            instructions,
-        };
-        Ok(Self { ebpf, program: name, link: Some(link), ring, counters, logger, report })
+        // First those that tell more of a drop, so that the first drop has it too.
+        for hook in hooks.iter_mut().rev() {
+            hook.attach(&mut ebpf)?;
+        }
+        Ok(Self { ebpf, hooks, ring, counters, logger, reports })
     }
 
     /// How the probe points are observed.
     #[must_use]
-    pub fn report(&self) -> &ProbeReport {
-        &self.report
+    pub fn reports(&self) -> &[ProbeReport] {
+        &self.reports
     }
 
     /// Waits until there may be records.
@@ -214,12 +212,7 @@ impl Tracer {
     ///
     /// When the kernel refuses.
     pub fn detach(&mut self) -> Result<(), LoadError> {
-        if let Some(link) = self.link.take() {
-            btf_tracepoint(&mut self.ebpf, self.program)
-                .and_then(|program| program.detach(link))
-                .map_err(|error| LoadError::of("detach from skb:kfree_skb", error))?;
-        }
-        Ok(())
+        self.hooks.iter_mut().try_for_each(|hook| hook.detach(&mut self.ebpf))
     }
 
     /// Reads all counters; exact once detached.
@@ -242,18 +235,10 @@ impl Tracer {
         self.counters.lost().map_err(|source| LoadError::Map { map: "CELLS", source })
     }
 
-    /// Runs the kernel skipped so far, see `recursion_misses`.
+    /// Drops that the counting program was skipped for.
     fn missed(&self) -> Result<u64, LoadError> {
-        let Some(Program::BtfTracePoint(program)) = self.ebpf.program(self.program) else { return Ok(0) };
-        let fd = program.fd().map_err(|error| LoadError::of("find the program's descriptor", error))?;
-        let misses = fdinfo::recursion_misses(fd.as_fd())
-            .map_err(|source| LoadError::Io { action: "read the program's figures", source })?;
-        Ok(misses.unwrap_or(0))
+        self.hooks.first().map_or(Ok(0), |hook| hook.missed(&self.ebpf))
     }
-}
-
-fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProgramError> {
-    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
 /// Gives memory that was freed back to the system: loading needs a lot of it, running very little.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use netdrop_common::facts::Gather;
 
+use super::fact::evidence_group;
 use super::model::Cause;
 use super::parse::{self, CatalogueError};
-use super::rule::{Pattern, ReasonPattern, Rule, Specificity, bare_symbol, canonical_reason};
+use super::rule::{Pattern, ReasonPattern, Rule, Specificity, bare_symbol, canonical_reason, unstated};
 
 /// The files of `netdrop/causes/`, from the socket down to the wire; the order in which causes are listed.
 const FILES: &[(&str, &str)] = &[
@@ -143,6 +144,19 @@ impl Catalogue {
         let reason = reason.map(canonical_reason);
         self.candidates(reason.as_deref())
             .fold(Gather::default(), |all, atom| all.union(self.rule(atom).gather()))
+    }
+
+    /// Evidence that causes of drops with this reason can use. Where the kernel gives no reason any cause is
+    /// possible, so the costly look at the stack is left to the place of the drop.
+    #[must_use]
+    pub fn evidence(&self, reason: Option<&str>) -> Gather {
+        let reason = reason.map(canonical_reason);
+        let keys = self.candidates(reason.as_deref()).flat_map(|atom| &self.cause(atom).evidence);
+        let all = keys.fold(Gather::default(), |all, key| all.union(evidence_group(key)));
+        if unstated().iter().any(|pattern| pattern.matches(reason.as_deref())) {
+            return Gather(all.0 & !Gather::NETFILTER.0);
+        }
+        all
     }
 
     /// Ids close to a misspelt one, the closest first.

@@ -3,7 +3,7 @@
 //! The facts themselves are packed by the kernel side, see [`netdrop_common::facts`]. Here is only what
 //! the catalogue needs: spelling to value and back.
 
-use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport};
+use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport, VethPeer};
 
 /// A fact of a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +26,10 @@ pub(crate) enum Fact {
     QdiscKind,
     /// Whether that qdisc is at its limit.
     QdiscAtLimit,
+    /// Whether the receiving socket's buffer has no room for the packet.
+    ReceiveBufferFull,
+    /// State of a veth's other end.
+    VethPeer,
 }
 
 /// `skb->pkt_type` (include/uapi/linux/if_packet.h).
@@ -72,6 +76,8 @@ impl Fact {
         Self::RouteError,
         Self::QdiscKind,
         Self::QdiscAtLimit,
+        Self::ReceiveBufferFull,
+        Self::VethPeer,
     ];
 
     /// The key in a rule's `facts`.
@@ -86,6 +92,8 @@ impl Fact {
             Self::RouteError => "route_error",
             Self::QdiscKind => "qdisc_kind",
             Self::QdiscAtLimit => "qdisc_at_limit",
+            Self::ReceiveBufferFull => "receive_buffer_full",
+            Self::VethPeer => "veth_peer",
         }
     }
 
@@ -100,9 +108,10 @@ impl Fact {
             Self::Network | Self::Transport | Self::TcpClass | Self::PacketType | Self::LastHop => {
                 Gather::PACKET
             }
-            Self::SocketState => Gather::SOCKET,
+            Self::SocketState | Self::ReceiveBufferFull => Gather::SOCKET,
             Self::RouteError => Gather::ROUTE,
             Self::QdiscKind | Self::QdiscAtLimit => Gather::QDISC,
+            Self::VethPeer => Gather::VETH_PEER,
         }
     }
 
@@ -118,6 +127,8 @@ impl Fact {
             Self::RouteError => facts.route_error(),
             Self::QdiscKind => facts.qdisc_kind() as u8,
             Self::QdiscAtLimit => facts.qdisc_at_limit() as u8,
+            Self::ReceiveBufferFull => facts.receive_buffer_full() as u8,
+            Self::VethPeer => facts.veth_peer() as u8,
         }
     }
 
@@ -131,7 +142,8 @@ impl Fact {
             Self::PacketType => PACKET_TYPES.to_vec(),
             Self::SocketState => SOCKET_STATES.to_vec(),
             Self::RouteError => ROUTE_ERRORS.to_vec(),
-            Self::LastHop | Self::QdiscAtLimit => vec![(0, "false"), (1, "true")],
+            Self::VethPeer => VethPeer::ALL.iter().map(|v| (*v as u8, v.name())).collect(),
+            Self::LastHop | Self::QdiscAtLimit | Self::ReceiveBufferFull => vec![(0, "false"), (1, "true")],
         }
     }
 
@@ -156,7 +168,24 @@ impl Fact {
             Self::SocketState => format!("socket state {}", listed()),
             Self::RouteError => format!("route error {}", listed()),
             Self::QdiscKind => format!("root qdisc {}", listed()),
+            Self::ReceiveBufferFull => {
+                if yes { "receive buffer full" } else { "room in the receive buffer" }.to_owned()
+            }
+            Self::VethPeer => format!("other end of the veth {}", listed()),
             Self::QdiscAtLimit => if yes { "queue at its limit" } else { "queue below its limit" }.to_owned(),
         }
+    }
+}
+
+/// The evidence groups behind a key of the JSON object `evidence`: what the kernel side must read for it.
+/// Nothing for keys that need nothing read for them alone.
+pub(crate) fn evidence_group(key: &str) -> Gather {
+    match key {
+        "qdisc" => Gather::QDISC_FIGURES,
+        "neighbour" => Gather::NEIGHBOUR,
+        "mtu" => Gather::MTU,
+        "memory" => Gather::MEMORY,
+        "netfilter" => Gather::NETFILTER,
+        _ => Gather::default(),
     }
 }

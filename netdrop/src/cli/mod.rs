@@ -6,6 +6,7 @@ mod explain;
 mod failure;
 mod filter;
 mod privilege;
+mod rung;
 mod top;
 mod trace;
 

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::{block_on, duration, filter::FilterArgs, privilege};
+use super::{block_on, duration, filter::FilterArgs, privilege, rung::RungArgs};
 use crate::{
     bpf::Tracer,
     cause::Catalogue,
@@ -36,6 +36,9 @@ pub(super) struct TopArgs {
     #[arg(long)]
     all: bool,
 
+    #[command(flatten)]
+    rung: RungArgs,
+
     // Last: its heading would hold for what follows.
     #[command(flatten)]
     filter: FilterArgs,
@@ -59,6 +62,7 @@ pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
         filter,
         interval: arguments.interval,
         iterations: arguments.iterations,
+        rung: arguments.rung.rung(),
         format,
     };
     let ready = |tracer: &Tracer| {

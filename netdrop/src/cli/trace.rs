@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{block_on, duration, filter::FilterArgs, privilege};
+use super::{block_on, duration, filter::FilterArgs, privilege, rung::RungArgs};
 use crate::{
     bpf::{LogLevel, MIN_BUFFER_BYTES, Tracer},
     cause::Catalogue,
@@ -24,6 +24,10 @@ pub(super) struct TraceArgs {
     /// Show benign drops too: normal housekeeping, otherwise counted but not shown.
     #[arg(long)]
     all: bool,
+
+    /// Show the kernel's call stack of each drop, from the function that dropped outwards.
+    #[arg(long, conflicts_with = "summary_only")]
+    stack: bool,
 
     /// Show no events, only the summary at the end: the cheapest way to count.
     #[arg(long)]
@@ -48,6 +52,9 @@ pub(super) struct TraceArgs {
     /// Debug messages of the kernel side, on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "off", hide_possible_values = false)]
     ebpf_log: Level,
+
+    #[command(flatten)]
+    rung: RungArgs,
 
     // Last: its heading would hold for what follows.
     #[command(flatten)]
@@ -87,6 +94,7 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments.filter.resolve(&kernel, &catalogue)?;
     let plan = Plan {
         events: !arguments.summary_only,
+        stack: arguments.stack,
         // Who names a cause wants to see it, benign or not.
         all: arguments.all || !filter.causes.is_empty(),
         filter,
@@ -94,6 +102,7 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
         duration: arguments.duration,
         buffer_bytes: arguments.buffer_size * 1024,
         max_keys: arguments.max_keys,
+        rung: arguments.rung.rung(),
         log: arguments.ebpf_log.into(),
     };
     let mut json = Json;

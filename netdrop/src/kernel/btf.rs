@@ -71,6 +71,9 @@ impl KernelBtf {
     /// Where the kernel shows its own type information (CONFIG_DEBUG_INFO_BTF).
     pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+    /// Where it shows that of each module.
+    pub const DIRECTORY: &str = "/sys/kernel/btf";
+
     /// Opens the kernel image's type information.
     ///
     /// # Errors
@@ -140,6 +143,23 @@ impl KernelBtf {
                 values.push((name, member.val()));
             }
             return Ok(Some(values));
+        }
+        Ok(None)
+    }
+
+    /// The value of an enumerator of an enum without a name; nothing when this kernel has none of that name.
+    ///
+    /// # Errors
+    ///
+    /// When the type information is malformed.
+    pub fn anonymous_enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {
+        for ty in self.types("")? {
+            let Type::Enum(ty) = ty else { continue };
+            for member in &ty.members {
+                if self.btf.resolve_name(member).map_err(|error| self.parse_error(&error))? == name {
+                    return Ok(Some(member.val()));
+                }
+            }
         }
         Ok(None)
     }
@@ -308,6 +328,14 @@ mod tests {
         assert_eq!(arguments[..2], ["struct sk_buff *", "void *"]);
         assert_eq!(btf.tracepoint_arguments("no_such_tracepoint").unwrap(), None);
         assert_eq!(btf.enumerators("no_such_enum").unwrap(), None);
+    }
+
+    #[test]
+    fn enumerator_of_this_kernel() {
+        let Some(btf) = vmlinux() else { return };
+        let index = btf.anonymous_enumerator("NEIGH_VAR_QUEUE_LEN_BYTES").unwrap();
+        assert!(index.is_some_and(|index| index < 64));
+        assert_eq!(btf.anonymous_enumerator("NO_SUCH_ENUMERATOR").unwrap(), None);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Offsets of the kernel struct members that the kernel side reads, from the running kernel's types.
 
-use netdrop_common::fields::{ABSENT, PKT_TYPE_BYTE, PKT_TYPE_SHIFT};
+use std::path::Path;
+
+use netdrop_common::fields::{
+    ABSENT, NEIGH_QUEUE_ENUMERATOR, NEIGH_QUEUE_INDEX, PKT_TYPE_BYTE, PKT_TYPE_SHIFT,
+};
 
 use super::btf::{BtfError, KernelBtf, Structure};
 
@@ -58,15 +62,39 @@ impl Layout {
         let mut layout = Self { offsets: Vec::new(), packet_type_shift: 0, missing: Vec::new() };
         // Rows of one struct stand together: each struct is looked up once.
         for rows in ROWS.chunk_by(|a, b| a.ty == b.ty) {
-            let structure = btf.structure(rows[0].ty)?;
-            for row in rows {
-                layout.add(&structure, row)?;
+            match rows[0].ty.split_once(':') {
+                None => layout.add_all(btf.structure(rows[0].ty), rows)?,
+                Some((module, ty)) => match btf.structure(ty) {
+                    Err(BtfError::NoType(_)) => {
+                        // Types of a module that is not loaded, or of a kernel before 5.11, are not there.
+                        match btf.open_module(&Path::new(KernelBtf::DIRECTORY).join(module)) {
+                            Ok(module) => layout.add_all(module.structure(ty), rows)?,
+                            Err(error) => layout.add_all(Err(error), rows)?,
+                        }
+                    }
+                    found => layout.add_all(found, rows)?,
+                },
             }
         }
         let packet_type = btf.structure("sk_buff")?.member("pkt_type")?;
         layout.offsets.push((PKT_TYPE_BYTE, offset(packet_type.byte())?));
         layout.packet_type_shift = (packet_type.bit % 8) as u8;
+        let index = btf.anonymous_enumerator(NEIGH_QUEUE_ENUMERATOR)?;
+        layout.offsets.push((NEIGH_QUEUE_INDEX, index.map_or(Ok(ABSENT), offset)?));
         Ok(layout)
+    }
+
+    /// Adds the rows of one struct.
+    fn add_all(&mut self, structure: Result<Structure<'_>, BtfError>, rows: &[Row]) -> Result<(), BtfError> {
+        match structure {
+            Ok(structure) => rows.iter().try_for_each(|row| self.add(&structure, row)),
+            Err(error) if rows.iter().any(|row| row.required) => Err(error),
+            Err(error) => {
+                self.missing.push(error.to_string());
+                self.offsets.extend(rows.iter().map(|row| (row.global, ABSENT)));
+                Ok(())
+            }
+        }
     }
 
     fn add(&mut self, structure: &Structure<'_>, row: &Row) -> Result<(), BtfError> {
@@ -117,7 +145,7 @@ mod tests {
             return;
         }
         let layout = Layout::resolve(&KernelBtf::open(path).unwrap()).unwrap();
-        assert_eq!(layout.offsets.len(), ROWS.len() + 1);
+        assert_eq!(layout.offsets.len(), ROWS.len() + 2);
         assert!(layout.packet_type_shift < 8);
     }
 }

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{json::EVIDENCE, prose::wrap, style::Page};
+use super::{prose::wrap, style::Page};
 use crate::cause::{Cause, ReasonPattern, Rule, Scope, Step, unstated};
+use crate::evidence::KEYS;
 
 const INDENT: usize = 2;
 const NAMESPACE_HINT: &str = "Commands marked [netns] or [device] belong inside the network namespace of the \
@@ -73,7 +74,7 @@ impl Page {
             cause.rules.iter().try_for_each(|rule| self.rule(out, INDENT, cause, rule))?;
         }
         let evidence: Vec<&str> =
-            cause.evidence.iter().map(String::as_str).filter(|key| EVIDENCE.contains(key)).collect();
+            cause.evidence.iter().map(String::as_str).filter(|key| KEYS.contains(key)).collect();
         self.section_text(out, "EVIDENCE IN --json", &evidence.join(", "))?;
         self.section_items(out, "READ ON", &cause.references)?;
         let steps = || cause.confirm.iter().chain(&cause.fix);

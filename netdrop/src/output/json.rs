@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::Sink;
 use crate::{
     attribute::{Container, netns::NetnsId},
-    event::{Direction, Event, Interface, SocketMemory},
+    event::{Direction, Event, Interface},
+    evidence::Evidence,
     judge::Location,
     packet::Packet,
     summary::Summary,
@@ -38,8 +39,8 @@ struct Line<'a> {
     process: Option<()>,
     source: Option<()>,
     destination: Option<()>,
-    evidence: Evidence<'a>,
-    stack: Option<()>,
+    evidence: &'a Evidence,
+    stack: Option<&'a [String]>,
 }
 
 #[derive(Serialize)]
@@ -67,15 +68,6 @@ impl<'a> Netns<'a> {
             name,
         }
     }
-}
-
-/// Keys of `evidence` that this version fills; the catalogue names more.
-pub const EVIDENCE: &[&str] = &["socket"];
-
-#[derive(Serialize)]
-struct Evidence<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    socket: Option<&'a SocketMemory>,
 }
 
 #[derive(Serialize)]
@@ -160,8 +152,8 @@ impl Sink for Json {
             process: None,
             source: None,
             destination: None,
-            evidence: Evidence { socket: event.socket.as_ref() },
-            stack: None,
+            evidence: &event.evidence,
+            stack: event.stack.as_deref(),
         };
         write_line(out, &line);
     }

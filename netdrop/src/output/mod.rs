@@ -1,6 +1,7 @@
 //! Sinks: an event or a sum in, bytes out. They know neither BPF nor where the bytes go.
 
 pub mod catalogue;
+mod evidence;
 pub mod json;
 pub mod prose;
 pub mod style;

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Sink,
+    evidence::brief,
     style::Page,
     table::{fit, summary_table},
 };
@@ -108,9 +109,9 @@ fn proof(event: &Event) -> String {
         Some(reason) => format!("{reason} at {}", judged.location),
         None => format!("at {}", judged.location),
     };
-    if let Some(socket) = event.socket.filter(|_| judged.evidence.iter().any(|key| key == "socket")) {
+    if let Some(evidence) = brief(&event.evidence) {
         // Writing to a string cannot fail.
-        let _ = write!(text, " ({} of {} bytes)", socket.used, socket.limit);
+        let _ = write!(text, " ({evidence})");
     }
     if judged.confidence == Confidence::Inferred {
         text.push_str(" (inferred)");
@@ -141,7 +142,7 @@ impl Sink for Text {
         let (device, packet, proof) = (device(event), event.packet.to_string(), proof(event));
         if self.wide() {
             let _ = writeln!(out, "  {device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}");
-            return;
+            return self.stack(out, event);
         }
         let columns = self.page.columns.unwrap_or(usize::MAX);
         let mut column = INDENT;
@@ -157,6 +158,7 @@ impl Sink for Text {
         } else {
             writeln!(out, "{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "")
         };
+        self.stack(out, event);
     }
 
     fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
@@ -190,6 +192,14 @@ impl Sink for Text {
 }
 
 impl Text {
+    /// The kernel stack, a function a line.
+    fn stack(&self, out: &mut BytesMut, event: &Event) {
+        let faint = self.page.faint();
+        for function in event.stack.iter().flatten() {
+            let _ = writeln!(out, "{:1$}{faint}{function}{faint:#}", "", INDENT + 4);
+        }
+    }
+
     /// What a figure that is not 0 means, and the next thing to type.
     fn notes(&self, out: &mut BytesMut, summary: &Summary) {
         let totals = &summary.totals;

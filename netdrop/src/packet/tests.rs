@@ -1,10 +1,9 @@
 //! Decoding of recorded frames, whole, cut off and made up.
 
 use netdrop_common::event::{
-    CAPTURE_LEN, DropEvent, HAVE_MAC, IFNAME_LEN, NO_OFFSET, TUPLE_ADDRESSES, TUPLE_ICMP,
-    TUPLE_LATER_FRAGMENT, TUPLE_PORTS, TUPLE_TCP, Tuple,
+    CAPTURE_LEN, DropEvent, HAVE_MAC, NO_OFFSET, TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT,
+    TUPLE_PORTS, TUPLE_TCP, Tuple,
 };
-use netdrop_common::key::DropKey;
 use proptest::prelude::{Strategy, any};
 use serde_json::json;
 
@@ -55,26 +54,8 @@ fn record(frame: &[u8], have: u16, l3_offset: u16) -> DropEvent {
     let caplen = frame.len().min(CAPTURE_LEN);
     bytes[..caplen].copy_from_slice(&frame[..caplen]);
     let l3_len = if l3_offset == NO_OFFSET { 0 } else { frame.len().saturating_sub(l3_offset.into()) as u32 };
-    DropEvent {
-        key: DropKey { netns_cookie: 0, location: 0, facts: 0, netns_inode: 0, reason: 0, probe: 1, pad: 0 },
-        time_ns: 0,
-        dst_input: 0,
-        tuple: Tuple::default(),
-        ifname: [0; IFNAME_LEN],
-        ifindex: 0,
-        iif: 0,
-        l3_len,
-        socket_used: 0,
-        socket_limit: 0,
-        segments: 1,
-        caplen: caplen as u16,
-        l3_offset,
-        have,
-        packet_type: 0,
-        socket_state: 0,
-        pad: [0; 6],
-        bytes,
-    }
+    let blank = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap().event;
+    DropEvent { l3_len, segments: 1, caplen: caplen as u16, l3_offset, have, bytes, ..blank }
 }
 
 fn ethernet(hex: &str) -> DropEvent {

@@ -1,0 +1,55 @@
+//! `icmp:icmp_send` and `tcp:tcp_send_reset`: the kernel tells the sender, just before it frees the skb on
+//! the same CPU. That tells a netfilter rule that rejects from one that drops.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use netdrop_common::event::Announced;
+
+use crate::maps::ANNOUNCED;
+
+/// The last announcement on this CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Announcement {
+    /// Address of the skb; 0 when it has been used up.
+    skb: u64,
+    /// When.
+    time_ns: u64,
+    /// [`Announced`], ICMP type, ICMP code.
+    what: [u8; 4],
+    pad: u32,
+}
+
+/// How long an announcement counts: the skb's memory may soon be another skb.
+const FRESH_NS: u64 = 1_000_000;
+
+/// Notes that the sender of `skb` is told.
+#[inline(always)]
+pub(crate) fn note(skb: *const u8, how: Announced, icmp_type: u32, icmp_code: u32) {
+    let Some(slot) = ANNOUNCED.get_ptr_mut(0) else { return };
+    // SAFETY: the helper takes nothing and reads a clock.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let what = [how as u8, icmp_type as u8, icmp_code as u8, 0];
+    // SAFETY: the lookup returned this CPU's value. A run that interrupts this one may tear it: then the
+    // address does not fit and the announcement is not found.
+    unsafe { write_volatile(slot, Announcement { skb: skb as u64, time_ns, what, pad: 0 }) };
+}
+
+/// How the sender of `skb`, which is being freed, was told. Ends every announcement: what comes next on
+/// this CPU is another packet.
+#[inline(always)]
+pub(crate) fn take(skb: u64, now: u64) -> [u8; 3] {
+    let none = [Announced::No as u8, 0, 0];
+    let Some(slot) = ANNOUNCED.get_ptr_mut(0) else { return none };
+    // SAFETY: the lookup returned this CPU's value.
+    let last = unsafe { read_volatile(slot) };
+    // SAFETY: as above.
+    let used_up = unsafe { &raw mut (*slot).skb };
+    // SAFETY: as above.
+    unsafe { write_volatile(used_up, 0) };
+    if last.skb != skb || now.wrapping_sub(last.time_ns) > FRESH_NS {
+        return none;
+    }
+    [last.what[0], last.what[1], last.what[2]]
+}

@@ -1,0 +1,259 @@
+//! The figures behind a verdict: what the kernel side read for the causes of a drop's reason, under the names
+//! of the JSON object `evidence`.
+
+mod netfilter;
+
+use netdrop_common::event::{
+    DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC, HAVE_ROUTE, HAVE_SOCKET_MEMORY,
+};
+use serde::Serialize;
+
+pub use netfilter::{Netfilter, Telling};
+
+use crate::{
+    judge::Judged,
+    packet::{Family, Packet, Protocol},
+};
+
+/// Everything that speaks for the cause of one drop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Memory of the receiving socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketMemory>,
+    /// Memory of all sockets of the protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ProtocolMemory>,
+    /// The packet's route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// The neighbour table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbour: Option<Neighbour>,
+    /// The MTU that the packet met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+    /// The root qdisc of the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qdisc: Option<Qdisc>,
+    /// The netfilter hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netfilter: Option<Netfilter>,
+}
+
+/// Keys of the object that this version fills; the catalogue names more.
+pub const KEYS: &[&str] = &["socket", "memory", "route", "neighbour", "mtu", "qdisc", "netfilter"];
+
+/// Receive memory of the socket the packet was for, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketMemory {
+    /// Received and unread (`sk_rmem_alloc`).
+    pub used: u32,
+    /// Limit of that (`sk_rcvbuf`).
+    pub limit: u32,
+    /// Received while a program held the socket's lock (`sk_backlog.len`).
+    pub backlog: u32,
+    /// Limit of the send buffer (`sk_sndbuf`), which bounds the backlog together with `limit`.
+    pub send_limit: u32,
+    /// The setting that bounds the limit.
+    pub sysctl: Option<&'static str>,
+}
+
+/// Memory of all sockets of a protocol, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ProtocolMemory {
+    /// In use (`memory_allocated` of the protocol); CPUs keep some more to themselves.
+    pub used: u64,
+    /// Third value of the setting.
+    pub limit: u64,
+    /// The setting.
+    pub sysctl: Option<&'static str>,
+}
+
+/// A route that refuses packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// As `ip route` names the type; `none` where no route matches or the host does not forward.
+    #[serde(rename = "type")]
+    pub kind: Option<&'static str>,
+    /// What the route answers (`dst->error`).
+    pub error: Option<&'static str>,
+}
+
+/// The neighbour table, which all namespaces share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Neighbour {
+    /// Entries that count against the limit.
+    pub entries: u32,
+    /// `gc_thresh3`.
+    pub limit: u32,
+    /// State of the neighbour that the packet was for, as `ip neigh` names it; follows from the reason.
+    pub state: Option<&'static str>,
+    /// Bytes that may wait for one unresolved neighbour of this device (`unres_qlen_bytes`).
+    pub queue_limit: Option<u32>,
+}
+
+/// The MTU that the packet met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mtu {
+    /// Length of the packet, from the network header on.
+    pub len: Option<u32>,
+    /// Longest packet that goes through.
+    pub limit: u32,
+    /// The device that says so; the other end of a veth may be in another namespace.
+    pub device: Option<String>,
+}
+
+/// Root qdisc of the device's queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Qdisc {
+    /// `tbf`, `fq_codel` ….
+    pub kind: String,
+    /// `1:`, as tc shows it; `0:` is one that the kernel made.
+    pub handle: String,
+    /// `root`, or the class it hangs from.
+    pub parent: String,
+    /// Packets (or bytes, for the kinds that count them) it may hold; nothing where the kind keeps it elsewhere.
+    pub limit: Option<u32>,
+    /// Packets it holds.
+    pub qlen: u32,
+    /// The device.
+    pub device: Option<String>,
+}
+
+impl Evidence {
+    /// What speaks for the cause of this record. `telling` has what the netfilter hook's surroundings say.
+    #[must_use]
+    pub fn new(
+        record: &DropEvent,
+        judged: &Judged,
+        packet: &Packet,
+        device: Option<&str>,
+        telling: Option<&Telling<'_>>,
+    ) -> Self {
+        let wanted = |key: &str| judged.evidence.iter().any(|wanted| wanted == key);
+        let have = |key: &str, bit: u16| wanted(key) && record.have & bit != 0;
+        Self {
+            socket: have("socket", HAVE_SOCKET_MEMORY).then_some(SocketMemory {
+                used: record.socket_used,
+                limit: record.socket_limit,
+                backlog: record.socket_backlog,
+                send_limit: record.socket_send_limit,
+                sysctl: match packet.proto {
+                    Some(Protocol::UDP) => Some("net.core.rmem_max"),
+                    Some(Protocol::TCP) => Some("net.ipv4.tcp_rmem"),
+                    _ => None,
+                },
+            }),
+            memory: have("memory", HAVE_MEMORY).then_some(ProtocolMemory {
+                used: record.memory_used,
+                limit: record.memory_limit,
+                sysctl: match packet.proto {
+                    Some(Protocol::UDP) => Some("net.ipv4.udp_mem"),
+                    Some(Protocol::TCP) => Some("net.ipv4.tcp_mem"),
+                    _ => None,
+                },
+            }),
+            route: (have("route", HAVE_ROUTE) && record.route_error != 0)
+                .then(|| Route::new(record.route_error, judged.reason.name.as_deref())),
+            neighbour: have("neighbour", HAVE_NEIGHBOUR).then(|| Neighbour {
+                entries: record.neighbour.entries,
+                limit: record.neighbour.limit,
+                state: neighbour_state(judged.reason.name.as_deref()),
+                queue_limit: Some(record.neighbour.queue_limit).filter(|limit| *limit != 0),
+            }),
+            mtu: have("mtu", HAVE_MTU).then(|| Mtu {
+                len: packet.len,
+                limit: record.mtu,
+                device: text(&record.mtu_device),
+            }),
+            qdisc: have("qdisc", HAVE_QDISC).then(|| Qdisc {
+                kind: text(&record.qdisc.kind).unwrap_or_default(),
+                handle: handle(record.qdisc.handle),
+                parent: handle(record.qdisc.parent),
+                limit: Some(record.qdisc.limit).filter(|limit| *limit != 0),
+                qlen: record.qdisc.qlen,
+                device: device.map(str::to_owned),
+            }),
+            netfilter: telling
+                .filter(|_| wanted("netfilter"))
+                .map(|telling| Netfilter::new(record, telling, packet.family == Some(Family::Ipv4))),
+        }
+    }
+}
+
+impl Route {
+    /// What `-dst->error` says of the route (`fib_props`, net/ipv4/fib_semantics.c; `ip6_rt_type_to_error`,
+    /// net/ipv6/route.c).
+    fn new(error: u8, reason: Option<&str>) -> Self {
+        /// Not for this host, and it does not forward: no route was looked at (ip_route_input_slow).
+        const NOT_FORWARDING: &str = "IP_INADDRERRORS";
+        let (kind, error) = match i32::from(error) {
+            libc::ENETUNREACH => (Some("none"), Some("ENETUNREACH")),
+            libc::EHOSTUNREACH if reason == Some(NOT_FORWARDING) => (Some("none"), Some("EHOSTUNREACH")),
+            libc::EHOSTUNREACH => (Some("unreachable"), Some("EHOSTUNREACH")),
+            libc::EACCES => (Some("prohibit"), Some("EACCES")),
+            libc::EINVAL => (Some("blackhole"), Some("EINVAL")),
+            libc::EAGAIN => (Some("throw"), Some("EAGAIN")),
+            _ => (None, None),
+        };
+        Self { kind, error }
+    }
+}
+
+/// The state that the kernel's reason implies (net/core/neighbour.c).
+fn neighbour_state(reason: Option<&str>) -> Option<&'static str> {
+    match reason? {
+        "NEIGH_FAILED" => Some("FAILED"),
+        "NEIGH_QUEUEFULL" => Some("INCOMPLETE"),
+        _ => None,
+    }
+}
+
+/// A NUL-padded name; nothing when it is empty.
+pub(crate) fn text(bytes: &[u8]) -> Option<String> {
+    let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    (len > 0).then(|| String::from_utf8_lossy(&bytes[..len]).into_owned())
+}
+
+/// A qdisc handle as tc shows it: hexadecimal, the minor number left out where it is 0.
+fn handle(handle: u32) -> String {
+    /// `TC_H_ROOT` (include/uapi/linux/pkt_sched.h).
+    const ROOT: u32 = u32::MAX;
+    match (handle >> 16, handle & 0xffff) {
+        _ if handle == ROOT => "root".to_owned(),
+        (major, 0) => format!("{major:x}:"),
+        (major, minor) => format!("{major:x}:{minor:x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_read_as_tc_writes_them() {
+        assert_eq!(handle(u32::MAX), "root");
+        assert_eq!(handle(0x0001_0000), "1:");
+        assert_eq!(handle(0x8001_000a), "8001:a");
+        assert_eq!(handle(0), "0:");
+    }
+
+    #[test]
+    fn names_are_padded() {
+        assert_eq!(text(b"tbf\0\0\0\0\0"), Some("tbf".to_owned()));
+        assert_eq!(text(b"exactly8"), Some("exactly8".to_owned()));
+        assert_eq!(text(&[0; 16]), None);
+    }
+
+    #[test]
+    fn routes_tell_their_type() {
+        let route = |error: i32, reason| Route::new(error as u8, reason).kind;
+        assert_eq!(route(libc::EINVAL, Some("NOT_SPECIFIED")), Some("blackhole"));
+        assert_eq!(route(libc::EACCES, None), Some("prohibit"));
+        assert_eq!(route(libc::EHOSTUNREACH, None), Some("unreachable"));
+        assert_eq!(route(libc::EHOSTUNREACH, Some("IP_INADDRERRORS")), Some("none"));
+        assert_eq!(route(libc::ENETUNREACH, Some("IP_INNOROUTES")), Some("none"));
+        assert_eq!(route(5, None), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! Which netfilter hook a packet was dropped in, from the stack: the function above the one that runs hooks
+//! (`nf_hook_slow`) says family and hook, since each calls it in one place.
+
+use netdrop_common::event::{Announced, DropEvent};
+use serde::Serialize;
+
+/// The netfilter hook of a drop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Netfilter {
+    /// `ip`, `ip6`, `arp`, `bridge` or `netdev`, as nft names them.
+    pub family: Option<&'static str>,
+    /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress` or `egress`.
+    pub hook: Option<&'static str>,
+    /// Not told yet.
+    pub table: Option<String>,
+    /// Not told yet.
+    pub chain: Option<String>,
+    /// Not told yet.
+    pub rules: Option<Vec<String>>,
+    /// `reject` when the kernel told the sender just before, else `drop`; nothing where that is not observed.
+    pub verdict: Option<&'static str>,
+}
+
+/// What the surroundings of a drop say of the hook.
+#[derive(Clone, Debug)]
+pub struct Telling<'a> {
+    /// Names of the functions on the stack, innermost first.
+    pub functions: &'a [Option<&'a str>],
+    /// Whether both ways of telling a sender of IPv4 were observed in this run.
+    pub announcements: bool,
+}
+
+impl Netfilter {
+    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>, ipv4: bool) -> Self {
+        let caller = caller(telling.functions);
+        let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0)).unzip();
+        let verdict = match Announced::from_code(record.announced) {
+            Announced::Icmp | Announced::Reset => Some("reject"),
+            // ICMPv6 has no tracepoint.
+            Announced::No if telling.announcements && ipv4 => Some("drop"),
+            Announced::No | Announced::Unknown => None,
+        };
+        Self { family, hook, table: None, chain: None, rules: None, verdict }
+    }
+}
+
+/// The function that had the hooks run. `nf_hook_slow_list` runs them for a whole list.
+fn caller<'a>(functions: &[Option<&'a str>]) -> Option<&'a str> {
+    let runs = |name: &Option<&str>| matches!(name, Some("nf_hook_slow" | "nf_hook_slow_list"));
+    let first = functions.iter().position(runs)?;
+    functions[first..].iter().find(|name| !runs(name)).copied().flatten()
+}
+
+/// Family and hook by the function that runs them (`NF_HOOK` and `nf_hook` in the kernel's net/).
+/// `arrived`: the packet came in by a device.
+fn hook(caller: &str, arrived: bool) -> Option<(&'static str, &'static str)> {
+    Some(match caller {
+        "ip_rcv" | "ip_list_rcv" | "ip_sublist_rcv" | "xfrm4_transport_finish" => ("ip", "prerouting"),
+        "ip_local_deliver" => ("ip", "input"),
+        "ip_forward" | "ipmr_queue_xmit" | "ipmr_queue_fwd_xmit" => ("ip", "forward"),
+        "__ip_local_out" | "ip_local_out" | "raw_sendmsg" | "raw_send_hdrinc" => ("ip", "output"),
+        "ip_output" | "ip_mc_output" | "xfrm4_output" => ("ip", "postrouting"),
+        "ipv6_rcv" | "ipv6_list_rcv" | "ip6_sublist_rcv" | "xfrm6_transport_finish" => ("ip6", "prerouting"),
+        "ip6_input" | "ip6_mc_input" => ("ip6", "input"),
+        "ip6_forward" | "ip6mr_forward2" => ("ip6", "forward"),
+        "ip6_xmit" | "__ip6_local_out" | "ip6_local_out" | "rawv6_sendmsg" | "rawv6_send_hdrinc"
+        | "ndisc_send_skb" | "mld_sendpack" | "igmp6_send" => ("ip6", "output"),
+        "ip6_output" | "xfrm6_output" => ("ip6", "postrouting"),
+        "arp_rcv" => ("arp", "input"),
+        "arp_xmit" => ("arp", "output"),
+        "br_handle_frame" => ("bridge", "prerouting"),
+        "br_pass_frame_up" | "br_handle_local_finish" => ("bridge", "input"),
+        "__br_forward" | "br_forward" if arrived => ("bridge", "forward"),
+        "__br_forward" | "br_forward" => ("bridge", "output"),
+        "br_forward_finish" => ("bridge", "postrouting"),
+        // br_netfilter: rules of IPv4 and IPv6 on bridged frames.
+        "br_nf_pre_routing" => ("ip", "prerouting"),
+        "br_nf_pre_routing_ipv6" => ("ip6", "prerouting"),
+        "__netif_receive_skb_core" | "__netif_receive_skb_one_core" | "__netif_receive_skb_list_core" => {
+            ("netdev", "ingress")
+        }
+        "__dev_queue_xmit" => ("netdev", "egress"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_of_the_innermost_hook_run_counts() {
+        let stack = |names: &[&'static str]| names.iter().map(|name| Some(*name)).collect::<Vec<_>>();
+        let nft =
+            stack(&["sk_skb_reason_drop", "nft_do_chain", "nft_do_chain_inet", "nf_hook_slow", "ip_rcv"]);
+        assert_eq!(caller(&nft), Some("ip_rcv"));
+        let list = stack(&["nf_hook_slow", "nf_hook_slow_list", "ip_sublist_rcv"]);
+        assert_eq!(caller(&list), Some("ip_sublist_rcv"));
+        let bridged = stack(&["nf_hook_slow", "br_nf_pre_routing", "nf_hook_slow", "br_handle_frame"]);
+        assert_eq!(caller(&bridged), Some("br_nf_pre_routing"));
+        assert_eq!(caller(&stack(&["kfree_skb_reason", "ip_rcv"])), None);
+        assert_eq!(caller(&[Some("nf_hook_slow"), None]), None);
+    }
+
+    #[test]
+    fn a_bridge_sends_and_forwards_by_one_function() {
+        assert_eq!(hook("__br_forward", true), Some(("bridge", "forward")));
+        assert_eq!(hook("__br_forward", false), Some(("bridge", "output")));
+        assert_eq!(hook("tcp_v4_rcv", true), None);
+    }
+}
