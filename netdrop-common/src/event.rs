@@ -65,15 +65,13 @@ pub const TUPLE_NOT_NETWORK: u8 = 1 << 7;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Announced {
-    /// Not looked for, or not in a way that is observed (ICMPv6).
+    /// Not looked for.
     #[default]
     Unknown = 0,
-    /// Not at all.
+    /// Not by ICMP for IPv4; other ways are not observed.
     No = 1,
     /// By an ICMP error.
     Icmp = 2,
-    /// By a TCP reset.
-    Reset = 3,
 }
 
 impl Announced {
@@ -83,7 +81,6 @@ impl Announced {
         match code {
             1 => Self::No,
             2 => Self::Icmp,
-            3 => Self::Reset,
             _ => Self::Unknown,
         }
     }

@@ -27,8 +27,6 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 
-use netdrop_common::event::Announced;
-
 use crate::{
     hooks::{
         announce::note,
@@ -71,33 +69,18 @@ kfree_skb! {
     kfree_skb_4, kfree_skb_4_raw, |ctx| ctx.arg(2), ctx.arg(3)
 }
 
-/// The two rungs of a tracepoint that announces drops.
-macro_rules! announce {
-    ($(#[$doc:meta])* $name:ident, $raw:ident, $function:literal, |$ctx:ident| $($what:expr),+) => {
-        $(#[$doc])*
-        #[btf_tracepoint(function = $function)]
-        fn $name($ctx: BtfTracePointContext) -> i32 {
-            note($($what),+);
-            0
-        }
-
-        $(#[$doc])*
-        #[raw_tracepoint(tracepoint = $function)]
-        fn $raw($ctx: RawTracePointContext) -> i32 {
-            note($($what),+);
-            0
-        }
-    };
+/// Arguments: skb, type, code.
+#[btf_tracepoint(function = "icmp_send")]
+fn icmp_send(ctx: BtfTracePointContext) -> i32 {
+    note(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
 }
 
-announce! {
-    /// Arguments: skb, type, code.
-    icmp_send, icmp_send_raw, "icmp_send", |ctx| ctx.arg(0), Announced::Icmp, ctx.arg(1), ctx.arg(2)
-}
-
-announce! {
-    /// Arguments: sk, skb, and from 6.10 the reason.
-    tcp_send_reset, tcp_send_reset_raw, "tcp_send_reset", |ctx| ctx.arg(1), Announced::Reset, 0, 0
+/// See [`icmp_send`].
+#[raw_tracepoint(tracepoint = "icmp_send")]
+fn icmp_send_raw(ctx: RawTracePointContext) -> i32 {
+    note(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
 }
 
 /// Does nothing: what a drop costs when any program at all is attached.

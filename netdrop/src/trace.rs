@@ -88,7 +88,7 @@ struct Pipeline<'k> {
     all: bool,
     count: Option<u64>,
     stack: bool,
-    /// Whether it is observed that a sender is told of a drop.
+    /// Whether it is observed that a sender is told of a drop by ICMP.
     announcements: bool,
     tally: Tally,
 }

@@ -1,5 +1,6 @@
-//! `icmp:icmp_send` and `tcp:tcp_send_reset`: the kernel tells the sender, just before it frees the skb on
-//! the same CPU. That tells a netfilter rule that rejects from one that drops.
+//! `icmp:icmp_send`: the kernel tells the sender, just before it frees the skb on the same CPU. That tells a
+//! netfilter rule that rejects from one that drops. A rule that answers with a TCP reset makes it itself
+//! (`nf_send_reset`), without a tracepoint.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -24,13 +25,13 @@ pub(crate) struct Announcement {
 /// How long an announcement counts: the skb's memory may soon be another skb.
 const FRESH_NS: u64 = 1_000_000;
 
-/// Notes that the sender of `skb` is told.
+/// Notes that the sender of `skb` is told by ICMP.
 #[inline(always)]
-pub(crate) fn note(skb: *const u8, how: Announced, icmp_type: u32, icmp_code: u32) {
+pub(crate) fn note(skb: *const u8, icmp_type: u32, icmp_code: u32) {
     let Some(slot) = ANNOUNCED.get_ptr_mut(0) else { return };
     // SAFETY: the helper takes nothing and reads a clock.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let what = [how as u8, icmp_type as u8, icmp_code as u8, 0];
+    let what = [Announced::Icmp as u8, icmp_type as u8, icmp_code as u8, 0];
     // SAFETY: the lookup returned this CPU's value. A run that interrupts this one may tear it: then the
     // address does not fit and the announcement is not found.
     unsafe { write_volatile(slot, Announcement { skb: skb as u64, time_ns, what, pad: 0 }) };

@@ -54,14 +54,8 @@ impl Probe {
         Self {
             name: "icmp:icmp_send",
             shows: "packets whose sender is told by ICMP: tells REJECT from DROP",
-            costs: Some("the verdict of a netfilter rule is not known where it rejects with ICMP"),
+            costs: Some("the verdict of netfilter rules is not known"),
             program: |kernel| kernel.has_icmp_send.then_some("icmp_send"),
-        },
-        Self {
-            name: "tcp:tcp_send_reset",
-            shows: "packets that are answered with a TCP reset: tells REJECT from DROP",
-            costs: Some("the verdict of a netfilter rule is not known where it rejects with a reset"),
-            program: |kernel| kernel.has_tcp_send_reset.then_some("tcp_send_reset"),
         },
     ];
 

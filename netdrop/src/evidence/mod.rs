@@ -12,7 +12,7 @@ pub use netfilter::{Netfilter, Telling};
 
 use crate::{
     judge::Judged,
-    packet::{Family, Packet, Protocol},
+    packet::{Packet, Protocol},
 };
 
 /// Everything that speaks for the cause of one drop.
@@ -177,7 +177,7 @@ impl Evidence {
             }),
             netfilter: telling
                 .filter(|_| wanted("netfilter"))
-                .map(|telling| Netfilter::new(record, telling, packet.family == Some(Family::Ipv4))),
+                .map(|telling| Netfilter::new(record, telling, packet)),
         }
     }
 }

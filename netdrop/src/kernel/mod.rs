@@ -25,8 +25,6 @@ pub struct Kernel {
     pub kfree_skb: KfreeSkbArguments,
     /// Whether there is a tracepoint `icmp:icmp_send` (since 6.1 or so).
     pub has_icmp_send: bool,
-    /// Whether there is a tracepoint `tcp:tcp_send_reset`.
-    pub has_tcp_send_reset: bool,
     /// Kernel symbols, or why there are none.
     pub symbols: Result<Symbols, SymbolsError>,
     /// Whether this kernel runs no tracing program while process 1 is the current task, and does not count
@@ -107,7 +105,6 @@ impl Kernel {
             reasons: Reasons::read(&btf, Path::new(KernelBtf::DIRECTORY))?,
             kfree_skb: KfreeSkbArguments::detect(&btf)?,
             has_icmp_send: btf.tracepoint_arguments("icmp_send")?.is_some(),
-            has_tcp_send_reset: btf.tracepoint_arguments("tcp_send_reset")?.is_some(),
             symbols: Symbols::load(Path::new("/proc")),
             blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
         })
