@@ -3,8 +3,10 @@
 mod build;
 mod command;
 mod demo;
+mod interrupt;
 mod leftovers;
 mod lint;
+mod netns;
 mod packages;
 mod privilege;
 mod run;

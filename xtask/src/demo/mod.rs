@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: real drops for a newcomer on an idle machine, traced for some seconds.
 
-mod interrupt;
 mod site;
 mod traffic;
 
@@ -15,8 +14,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use self::{interrupt::Interrupt, site::Site, traffic::Traffic};
-use crate::{build, command, packages, privilege::Privilege, run::KEPT_ENVIRONMENT, tools::Tools};
+use self::{site::Site, traffic::Traffic};
+use crate::{
+    build, command, interrupt::Interrupt, packages, privilege::Privilege, run::KEPT_ENVIRONMENT, tools::Tools,
+};
 
 /// How the demo goes.
 #[derive(clap::Args)]

@@ -1,11 +1,6 @@
 //! Three kinds of packets that the demo's server cannot take, sent over and over.
 
-use std::{
-    fs,
-    io::Write as _,
-    net::UdpSocket,
-    process::{Command, Stdio},
-};
+use std::{fs, net::UdpSocket, process::Command};
 
 use anyhow::{Context, Result};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
@@ -90,19 +85,12 @@ impl Traffic {
     }
 }
 
-/// Loads a rule into the server's namespace; it goes away with that.
+/// Loads a rule into the server's namespace.
 fn forbid(site: &Site) -> Result<()> {
-    let rules = format!(
+    site.load_server_rules(&format!(
         "table inet demo {{ chain input {{ type filter hook input priority filter; udp dport {} drop; }}; }}",
         FORBIDDEN.1
-    );
-    let mut nft = Command::new("ip");
-    nft.args(["netns", "exec", site.server(), "nft", "-f", "-"]).stdin(Stdio::piped());
-    let mut child = nft.spawn().with_context(|| format!("cannot start `{}`", command::shown(&nft)))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(rules.as_bytes()).context("cannot write to nft")?;
-    }
-    command::succeeded(&nft, child.wait()?)
+    ))
 }
 
 /// Makes the server a router for an address that it knows no way to.

@@ -1,4 +1,4 @@
-//! Ctrl-C and its relatives: noted, so that the demo can tidy up before it ends.
+//! Ctrl-C and its relatives: noted, so that demo and bench can tidy up before they end.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -12,11 +12,11 @@ use libc::{SIGHUP, SIGINT, SIGTERM};
 static SET: AtomicBool = AtomicBool::new(false);
 
 /// From now on a signal is noted instead of ending the process. Child processes are not affected.
-pub(super) struct Interrupt;
+pub(crate) struct Interrupt;
 
 impl Interrupt {
     /// Takes over the signals that ask a program to end.
-    pub(super) fn catch() -> Self {
+    pub(crate) fn catch() -> Self {
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             let handler: extern "C" fn(libc::c_int) = note;
             // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
@@ -26,12 +26,12 @@ impl Interrupt {
     }
 
     /// Whether a signal has come.
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         SET.load(Ordering::Relaxed)
     }
 
     /// Waits for `pause`, or until a signal comes.
-    pub(super) fn wait(&self, pause: Duration) {
+    pub(crate) fn wait(&self, pause: Duration) {
         let end = Instant::now() + pause;
         while !self.is_set() && Instant::now() < end {
             thread::sleep(Duration::from_millis(20));
