@@ -1,5 +1,6 @@
 //! netdrop's automation. `cargo xtask` is the only door to it.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
@@ -43,6 +44,8 @@ enum Task {
     Test(test::Args),
     /// Drops packets in three ways, in network namespaces of its own, and traces them for some seconds.
     Demo(demo::Args),
+    /// Measures what tracing drops costs, beside an empty program and bpftrace.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Run { args } => run::run(args),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,11 +18,14 @@ pub(crate) struct Program {
 /// Network namespaces, links, routes, queueing disciplines.
 pub(crate) const IP: Program = Program { name: "ip", package: "iproute2" };
 
+/// Packet filter rules.
+pub(crate) const NFT: Program = Program { name: "nft", package: "nftables" };
+
 /// What the scenarios call.
 pub(crate) const SCENARIO_PROGRAMS: [Program; 4] = [
     IP,
     Program { name: "tc", package: "iproute2" },
-    Program { name: "nft", package: "nftables" },
+    NFT,
     Program { name: "iptables-legacy", package: "iptables" },
 ];
 
