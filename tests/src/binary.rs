@@ -14,6 +14,18 @@ use crate::wait;
 /// Names the binary to test instead of the one of this build.
 pub const BINARY: &str = "NETDROP_BIN";
 
+/// Names the rung that every trace must run on: `tp_btf` is netdrop's own choice and has to come unasked, any
+/// other is asked for with `--rung`.
+pub const RUNG: &str = "NETDROP_TESTS_RUNG";
+
+/// What netdrop chooses where the kernel has it, as all that it supports do.
+const BEST_RUNG: &str = "tp_btf";
+
+/// The rung that every trace must run on, if that matters.
+pub(crate) fn rung() -> Option<String> {
+    env::var(RUNG).ok().filter(|rung| !rung.is_empty())
+}
+
 /// The binary: `NETDROP_BIN`, else the one built beside the test executable.
 #[track_caller]
 pub fn path() -> PathBuf {
@@ -31,11 +43,15 @@ pub fn path() -> PathBuf {
     })
 }
 
-/// A command that runs netdrop with nothing on stdin.
+/// A command that runs netdrop with nothing on stdin, on the rung under test.
 #[track_caller]
 pub fn command<S: AsRef<str>>(args: &[S]) -> Command {
     let mut command = Command::new(path());
     command.args(args.iter().map(AsRef::as_ref)).stdin(Stdio::null());
+    let traces = args.first().is_some_and(|task| ["trace", "top"].contains(&task.as_ref()));
+    if traces && let Some(rung) = rung().filter(|rung| rung != BEST_RUNG) {
+        command.args(["--rung", &rung]);
+    }
     command
 }
 

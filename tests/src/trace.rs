@@ -169,7 +169,12 @@ impl Tracing {
     fn await_ready(&mut self) {
         wait::until(&format!("`{READY}` from {}", self.command), || {
             let stderr = self.shared.lock().stderr.clone();
-            if stderr.iter().any(|line| line.starts_with(READY)) {
+            if let Some(ready) = stderr.iter().find(|line| line.starts_with(READY)) {
+                let on_rung = |rung: &String| ready.contains(&format!(" by {rung} "));
+                assert!(
+                    binary::rung().is_none_or(|rung| on_rung(&rung)),
+                    "not on the rung under test: {ready}"
+                );
                 return Ok(());
             }
             if let Ok(status) = ended(&mut self.child.0) {

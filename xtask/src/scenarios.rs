@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
+use clap::ValueEnum;
 
 use crate::{
     build, command,
@@ -19,8 +20,48 @@ use crate::{
     workspace::{self, Executable},
 };
 
-/// Builds netdrop and the scenarios as the user, runs them as root, and checks that they tidied up.
-pub(crate) fn run(tools: &Tools, privilege: Privilege, filter: &[OsString], tally: &mut Tally) -> Result<()> {
+/// Test executables that start no trace: the harness's own tests. One pass is enough for them; a few more
+/// tests like that, of the command line, take less time than it would take to tell them apart.
+const RUNGLESS: [&str; 2] = ["netdrop_tests", "harness"];
+
+/// A way for netdrop to attach to the kernel, on which all scenarios must pass.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Rung {
+    /// What netdrop chooses by itself: the tracepoint with types.
+    TpBtf,
+    /// The raw tracepoint, which reads kernel memory by helper.
+    RawTp,
+}
+
+impl Rung {
+    /// netdrop's own name of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::RawTp => "raw_tp",
+        }
+    }
+}
+
+/// One pass over the scenarios.
+struct Pass<'a> {
+    rung: Rung,
+    netdrop: &'a Path,
+    mark: &'a str,
+    privilege: Privilege,
+    filter: &'a [OsString],
+}
+
+/// Builds netdrop and the scenarios as the user, runs them as root on each rung, or on one, and checks that
+/// they tidied up.
+pub(crate) fn run(
+    tools: &Tools,
+    privilege: Privilege,
+    rung: Option<Rung>,
+    filter: &[OsString],
+    tally: &mut Tally,
+) -> Result<()> {
     packages::ensure(&packages::SCENARIO_PROGRAMS, privilege)?;
     let netdrop = build::release(tools)?;
     let mut build = tools.cargo();
@@ -32,9 +73,22 @@ pub(crate) fn run(tools: &Tools, privilege: Privilege, filter: &[OsString], tall
     let before = Snapshot::take(privilege);
     let mark = process::id().to_string();
     let mut scenarios = Tally::default();
-    for executable in &executables {
-        run_one(executable, &netdrop, &mark, privilege, filter, &mut scenarios)?;
+    let rungs = rung.as_ref().map_or(Rung::value_variants(), std::slice::from_ref);
+    let mut passes = Vec::new();
+    for (number, &rung) in rungs.iter().enumerate() {
+        let pass = Pass { rung, netdrop: &netdrop, mark: &mark, privilege, filter };
+        let mut passed = Tally::default();
+        let again = number > 0;
+        for executable in &executables {
+            if !(again && RUNGLESS.contains(&executable.target.as_str())) {
+                pass.run(executable, &mut passed)?;
+            }
+        }
+        passed.place_failures(rung.name());
+        passes.push(format!("{}: {passed}", rung.name()));
+        scenarios += passed;
     }
+    command::announce("scenarios by rung", &passes.join("; "));
     *tally += scenarios.clone();
 
     command::announce(
@@ -58,33 +112,33 @@ pub(crate) fn run(tools: &Tools, privilege: Privilege, filter: &[OsString], tall
     Ok(())
 }
 
-fn run_one(
-    executable: &Executable,
-    netdrop: &Path,
-    mark: &str,
-    privilege: Privilege,
-    filter: &[OsString],
-    tally: &mut Tally,
-) -> Result<()> {
-    let path = path_with_sbin();
-    let mut variables =
-        vec![("NETDROP_BIN", netdrop.as_os_str()), ("PATH", path.as_os_str()), (MARK, OsStr::new(mark))];
-    if env::var_os("CI").is_some_and(|ci| ci == "true") {
-        // What could be installed must not be skipped for want of it.
-        variables.push(("NETDROP_TESTS_STRICT", OsStr::new("1")));
-    }
-    let mut test = privilege.command(&executable.path, &variables, &["RUST_BACKTRACE"]);
-    test.args(filter).current_dir(&executable.package_dir);
-    command::announce(
-        &format!("scenarios ({})", executable.target),
-        &format!("as root: {}", executable.path.display()),
-    );
+impl Pass<'_> {
+    /// Runs one test executable.
+    fn run(&self, executable: &Executable, tally: &mut Tally) -> Result<()> {
+        let (path, rung) = (path_with_sbin(), self.rung.name());
+        let mut variables = vec![
+            ("NETDROP_BIN", self.netdrop.as_os_str()),
+            ("NETDROP_TESTS_RUNG", OsStr::new(rung)),
+            ("PATH", path.as_os_str()),
+            (MARK, OsStr::new(self.mark)),
+        ];
+        if env::var_os("CI").is_some_and(|ci| ci == "true") {
+            // What could be installed must not be skipped for want of it.
+            variables.push(("NETDROP_TESTS_STRICT", OsStr::new("1")));
+        }
+        let mut test = self.privilege.command(&executable.path, &variables, &["RUST_BACKTRACE"]);
+        test.args(self.filter).current_dir(&executable.package_dir);
+        command::announce(
+            &format!("scenarios on {rung} ({})", executable.target),
+            &format!("as root: {}", executable.path.display()),
+        );
 
-    let reports = tally.reports();
-    let status = tally.run(&mut test)?;
-    if !status.success() && tally.reports() == reports {
-        eprintln!("{} ended without a report: {status}", executable.target);
-        tally.add_crash(&executable.target);
+        let reports = tally.reports();
+        let status = tally.run(&mut test)?;
+        if !status.success() && tally.reports() == reports {
+            eprintln!("{} ended without a report: {status}", executable.target);
+            tally.add_crash(&executable.target);
+        }
+        Ok(())
     }
-    Ok(())
 }

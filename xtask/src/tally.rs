@@ -91,6 +91,13 @@ impl Tally {
         self.failures.push(format!("{name} (crashed)"));
     }
 
+    /// Adds `place` to the names of the failed tests: the same test may have failed elsewhere.
+    pub(crate) fn place_failures(&mut self, place: &str) {
+        for name in &mut self.failures {
+            *name = format!("{name} on {place}");
+        }
+    }
+
     /// Executables that reported to the end.
     pub(crate) fn reports(&self) -> u64 {
         self.reports
@@ -173,6 +180,15 @@ mod tests {
         assert_eq!(tally.reports(), 2);
         let error = tally.check().expect_err("two tests failed").to_string();
         assert_eq!(error, "2 of 16 tests failed: tcp::closed_port");
+    }
+
+    #[test]
+    fn failures_say_where() {
+        let mut tally =
+            tally(&["test tcp::closed_port ... FAILED", "test result: FAILED. 0 passed; 1 failed"]);
+        tally.place_failures("raw_tp");
+        let error = tally.check().expect_err("a test failed").to_string();
+        assert_eq!(error, "1 of 1 tests failed: tcp::closed_port on raw_tp");
     }
 
     #[test]

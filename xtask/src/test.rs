@@ -8,7 +8,14 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{lint, privilege::Privilege, scenarios, tally::Tally, tools::Tools, unit};
+use crate::{
+    lint,
+    privilege::Privilege,
+    scenarios::{self, Rung},
+    tally::Tally,
+    tools::Tools,
+    unit,
+};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -16,6 +23,9 @@ pub(crate) struct Args {
     /// The parts to run, all of them by default.
     #[arg(value_enum, value_name = "PART")]
     parts: Vec<Part>,
+    /// Run the scenarios on this rung alone, instead of once on each.
+    #[arg(long, value_enum, value_name = "RUNG")]
+    rung: Option<Rung>,
     /// Passed to the test executables: part of a test's name, or an option such as `--nocapture`.
     #[arg(last = true, value_name = "TEST-FILTER")]
     filter: Vec<OsString>,
@@ -61,7 +71,8 @@ fn run_parts(args: &Args, tally: &mut Tally) -> Result<()> {
         unit::run(&tools, &args.filter, tally).with_context(|| failed("unit"))?;
     }
     if let Some(privilege) = privilege {
-        scenarios::run(&tools, privilege, &args.filter, tally).with_context(|| failed("scenarios"))?;
+        scenarios::run(&tools, privilege, args.rung, &args.filter, tally)
+            .with_context(|| failed("scenarios"))?;
     }
     Ok(())
 }
