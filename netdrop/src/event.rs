@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     attribute::{Attribution, netns::NetnsId},
+    capture::Capture,
     evidence::{Evidence, Telling, text},
     judge::Judged,
     packet::Packet,
@@ -99,6 +100,8 @@ pub struct Event {
     pub evidence: Evidence,
     /// Functions of the kernel stack, innermost first, when they were asked for.
     pub stack: Option<Vec<String>>,
+    /// Bytes; nothing when there are none, or none of a network packet.
+    pub capture: Option<Capture>,
 }
 
 /// What a record needs to become an event.
@@ -134,6 +137,7 @@ impl Event {
             packet,
             interface,
             stack,
+            capture: Capture::of(record),
             judged,
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod attribute;
 pub mod bpf;
+pub mod capture;
 pub mod cause;
 pub mod cli;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod judge;
 pub mod kernel;
 pub mod outlet;
 pub mod output;
+pub mod outputs;
 pub mod packet;
 pub mod say;
 pub mod signals;

@@ -88,7 +88,7 @@ pub async fn run(
     let mut judge = Judge::new(catalogue, kernel);
     let mut attributor = Attributor::new(HostPaths::default());
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
-    let mut outlet = Outlet::new();
+    let mut outlet = Outlet::stdout();
     let mut tracer = Tracer::start(&settings, LogLevel::Off, kernel)?;
     let started = Instant::now();
     ready(&tracer);
@@ -124,7 +124,11 @@ pub async fn run(
         write(&mut outlet.buffer, plan, &table);
         last = now;
         printed += 1;
-        if outlet.flush(&mut signals).await.map_err(TraceError::Output)? != Written::All
+        if outlet
+            .flush(&mut signals)
+            .await
+            .map_err(|source| TraceError::Output { target: outlet.name().to_owned(), source })?
+            != Written::All
             || signals.caught() > 0
         {
             break;

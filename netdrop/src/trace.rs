@@ -15,8 +15,9 @@ use crate::{
     evidence::Telling,
     judge::{Judge, Judged, gather_table},
     kernel::Kernel,
-    outlet::{Outlet, Written},
+    outlet::{Target, Written},
     output::Sink,
+    outputs::Outputs,
     say::say,
     signals::Signals,
     summary::Summary,
@@ -63,9 +64,14 @@ pub enum TraceError {
     /// The kernel side.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Standard output.
-    #[error("cannot write to standard output: {0}")]
-    Output(#[source] io::Error),
+    /// An output.
+    #[error("cannot write to {target}: {source}")]
+    Output {
+        /// `standard output`, or the file's path.
+        target: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Signals.
     #[error("cannot handle signals: {0}")]
     Signals(#[source] io::Error),
@@ -78,6 +84,8 @@ enum End {
     Asked,
     /// Nobody reads the output, or a second signal came: nothing more is to be written.
     Closed,
+    /// An output failed: the summary is due at the others.
+    Failed,
 }
 
 /// Turns records into events and keeps the tally.
@@ -97,6 +105,11 @@ impl Pipeline<'_> {
     /// Whether `--count` is reached.
     fn full(&self) -> bool {
         self.count.is_some_and(|count| self.tally.shown >= count)
+    }
+
+    /// From now on drops are counted only.
+    fn stop_showing(&mut self) {
+        self.count = Some(self.tally.shown);
     }
 
     fn record(&mut self, record: &[u8], clock: Clock, mut show: impl FnMut(&Event)) {
@@ -155,7 +168,8 @@ impl Pipeline<'_> {
     }
 }
 
-/// Runs until the plan or a signal ends it. `ready` is called once everything is attached.
+/// Runs until the plan or a signal ends it; each event goes to all outputs. `ready` is called once everything is
+/// attached.
 ///
 /// # Errors
 ///
@@ -164,7 +178,7 @@ pub async fn run(
     plan: &Plan,
     kernel: &Kernel,
     catalogue: &Catalogue,
-    sink: &mut dyn Sink,
+    outputs: Vec<(&mut dyn Sink, Target)>,
     ready: impl FnOnce(&Tracer),
 ) -> Result<(), TraceError> {
     let settings = Settings {
@@ -187,31 +201,37 @@ pub async fn run(
         tally: Tally::default(),
     };
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
-    let mut outlet = Outlet::new();
     let mut tracer = Tracer::start(&settings, plan.log, kernel)?;
+    // Only now: what a file holds is not lost to a run that cannot start.
+    let mut outputs = Outputs::open(outputs)?;
     let started = Instant::now();
     pipeline.announcements = tracer.reports().iter().all(|probe| probe.rung.is_some());
     ready(&tracer);
     if plan.events {
-        sink.begin(&mut outlet.buffer);
+        outputs.begin();
     }
 
     let mut losses = Losses::default();
-    let end = events(plan, &mut tracer, &mut pipeline, sink, &mut outlet, &mut signals, &mut losses).await?;
+    let end = events(plan, &mut tracer, &mut pipeline, &mut outputs, &mut signals, &mut losses).await?;
 
     // The order in which nothing moves behind our back: detach, drain the ring, read the counters.
     tracer.detach()?;
     let elapsed = started.elapsed();
-    while end == End::Asked && drain(&mut tracer, BATCH, &mut pipeline, sink, &mut outlet) > 0 {
-        if outlet.flush(&mut signals).await.map_err(TraceError::Output)? != Written::All {
-            return Ok(());
+    if end == End::Failed {
+        pipeline.stop_showing();
+    }
+    while end != End::Closed && drain(&mut tracer, BATCH, &mut pipeline, &mut outputs) > 0 {
+        match outputs.flush(&mut signals).await {
+            Written::All => {}
+            Written::Abandoned | Written::Closed => return Ok(()),
+            Written::Failed => pipeline.stop_showing(),
         }
     }
     tracer.flush_log();
     if end == End::Closed {
         return Ok(());
     }
-    losses.report(&tracer, &mut pipeline, sink, &mut outlet)?;
+    losses.report(&tracer, &mut pipeline, &mut outputs)?;
     let counters = tracer.counters()?;
     let tally = plan.events.then_some(pipeline.tally);
     let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
@@ -226,9 +246,9 @@ pub async fn run(
         kernel.release.clone(),
         hooks(&tracer),
     );
-    sink.summary(&mut outlet.buffer, &summary);
-    outlet.flush(&mut signals).await.map_err(TraceError::Output)?;
-    Ok(())
+    outputs.summary(&summary);
+    outputs.flush(&mut signals).await;
+    outputs.result()
 }
 
 /// The probe point that counts and its rung, `skb:kfree_skb by tp_btf`.
@@ -244,8 +264,7 @@ async fn events(
     plan: &Plan,
     tracer: &mut Tracer,
     pipeline: &mut Pipeline<'_>,
-    sink: &mut dyn Sink,
-    outlet: &mut Outlet,
+    outputs: &mut Outputs<'_>,
     signals: &mut Signals,
     losses: &mut Losses,
 ) -> Result<End, TraceError> {
@@ -253,8 +272,10 @@ async fn events(
     let mut log_tick = tracer.logs().then(Instant::now);
     let mut more = false;
     loop {
-        if outlet.flush(signals).await.map_err(TraceError::Output)? != Written::All {
-            return Ok(End::Closed);
+        match outputs.flush(signals).await {
+            Written::All => {}
+            Written::Abandoned | Written::Closed => return Ok(End::Closed),
+            Written::Failed => return Ok(End::Failed),
         }
         if pipeline.full() || signals.caught() > 0 {
             return Ok(End::Asked);
@@ -263,8 +284,8 @@ async fn events(
             biased;
             () = signals.next() => return Ok(End::Asked),
             () = at(deadline) => return Ok(End::Asked),
-            () = outlet.closed() => return Ok(End::Closed),
-            () = at(losses.due) => losses.report(tracer, pipeline, sink, outlet)?,
+            () = outputs.closed() => return Ok(End::Closed),
+            () = at(losses.due) => losses.report(tracer, pipeline, outputs)?,
             () = at(log_tick) => {
                 tracer.flush_log();
                 log_tick = Some(Instant::now() + LOG_INTERVAL);
@@ -272,7 +293,7 @@ async fn events(
             ready = tracer.wait(), if !more => ready?,
             () = std::future::ready(()), if more => {}
         }
-        let records = drain(tracer, BATCH, pipeline, sink, outlet);
+        let records = drain(tracer, BATCH, pipeline, outputs);
         more = records == BATCH;
         if records > 0 {
             losses.schedule();
@@ -281,17 +302,9 @@ async fn events(
 }
 
 /// Takes records out of the ring; returns how many there were.
-fn drain(
-    tracer: &mut Tracer,
-    limit: usize,
-    pipeline: &mut Pipeline<'_>,
-    sink: &mut dyn Sink,
-    outlet: &mut Outlet,
-) -> usize {
+fn drain(tracer: &mut Tracer, limit: usize, pipeline: &mut Pipeline<'_>, outputs: &mut Outputs<'_>) -> usize {
     let clock = Clock::now();
-    tracer.drain(limit, |record| {
-        pipeline.record(record, clock, |event| sink.event(&mut outlet.buffer, event));
-    })
+    tracer.drain(limit, |record| pipeline.record(record, clock, |event| outputs.event(event)))
 }
 
 /// Waits for a moment; for ever without one.
@@ -319,15 +332,14 @@ impl Losses {
         &mut self,
         tracer: &Tracer,
         pipeline: &mut Pipeline<'_>,
-        sink: &mut dyn Sink,
-        outlet: &mut Outlet,
+        outputs: &mut Outputs<'_>,
     ) -> Result<(), TraceError> {
         self.due = None;
         let lost = pipeline.lost(tracer)?;
         let new = lost.saturating_sub(self.reported);
         if new > 0 {
             self.reported = lost;
-            if !sink.loss(&mut outlet.buffer, new) {
+            if !outputs.loss(new) {
                 say(format_args!("lost {new} events (counted, not shown): the buffer was full"));
             }
         }

@@ -1,15 +1,23 @@
 //! `netdrop trace`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{block_on, duration, filter::FilterArgs, privilege, rung::RungArgs};
+use super::{block_on, duration, failure::Usage, filter::FilterArgs, privilege, rung::RungArgs};
 use crate::{
     bpf::{LogLevel, MIN_BUFFER_BYTES, Tracer},
     cause::Catalogue,
     kernel::{BLIND_IN_INIT, Kernel},
-    output::{Sink, json::Json, style::Page, text::Text},
+    outlet::Target,
+    output::{Sink, SummaryOnly, json::Json, pcapng::Pcapng, style::Page, text::Text},
     say::say,
     trace::{self, Plan},
 };
@@ -32,6 +40,11 @@ pub(super) struct TraceArgs {
     /// Show no events, only the summary at the end: the cheapest way to count.
     #[arg(long)]
     summary_only: bool,
+
+    /// Write the dropped packets to FILE in pcapng, for Wireshark and tshark, and why each was dropped in its
+    /// comment. `-` is standard output; the summary then goes to standard error.
+    #[arg(long, short = 'w', value_name = "FILE", conflicts_with = "summary_only")]
+    pcap: Option<PathBuf>,
 
     /// End after this many shown events.
     #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "summary_only")]
@@ -89,6 +102,7 @@ impl From<Level> for LogLevel {
 const _: () = assert!(MIN_BUFFER_BYTES == 4 * 1024);
 
 pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let pcap = Pcap::of(arguments)?;
     let catalogue = Catalogue::builtin()?;
     let kernel = privilege::kernel()?;
     let filter = arguments.filter.resolve(&kernel, &catalogue)?;
@@ -105,12 +119,69 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
         rung: arguments.rung.rung(),
         log: arguments.ebpf_log.into(),
     };
-    let mut json = Json;
-    let mut text = Text::new(Page::stdout());
-    let sink: &mut dyn Sink = if arguments.json { &mut json } else { &mut text };
+    let (mut json, mut text) = (Json, Text::new(Page::stdout()));
+    let mut sums = SummaryOnly(Text::new(Page::stderr()));
+    let uname = rustix::system::uname();
+    let system = format!("{} {}", uname.sysname().to_string_lossy(), kernel.release);
+    let mut capture = Pcapng::new(system, uname.machine().to_string_lossy().into_owned());
+
+    let lines: &mut dyn Sink = if arguments.json { &mut json } else { &mut text };
+    // A capture comes first, so that it is written also while the reader of standard output keeps us waiting.
+    let outputs: Vec<(&mut dyn Sink, Target)> = match &pcap {
+        None => vec![(lines, Target::Stdout)],
+        Some(Pcap::Stdout) => vec![(&mut capture, Target::Stdout), (&mut sums, Target::Stderr)],
+        Some(Pcap::File(path)) => {
+            let target = Target::File(open(path)?, path.clone());
+            vec![(&mut capture, target), (lines, Target::Stdout)]
+        }
+    };
     let ready = |tracer: &Tracer| ready(tracer, &kernel);
-    block_on(trace::run(&plan, &kernel, &catalogue, sink, ready))?.map_err(privilege::explained)?;
+    let result = block_on(trace::run(&plan, &kernel, &catalogue, outputs, ready))?;
+    let left_out = capture.left_out();
+    if left_out > 0 {
+        say(format_args!(
+            "not in the capture: {left_out} of the drops shown, which have no packet bytes (data of local sockets, \
+             or no readable network header)"
+        ));
+    }
+    result.map_err(privilege::explained)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where `--pcap` writes.
+enum Pcap {
+    Stdout,
+    File(PathBuf),
+}
+
+impl Pcap {
+    fn of(arguments: &TraceArgs) -> Result<Option<Self>, Usage> {
+        let Some(path) = &arguments.pcap else { return Ok(None) };
+        if path != Path::new("-") {
+            return Ok(Some(Self::File(path.clone())));
+        }
+        if arguments.json {
+            return Err(Usage(
+                "`--pcap -` and `--json` both want standard output: give --pcap the name of a file"
+                    .to_owned(),
+            ));
+        }
+        if io::stdout().is_terminal() {
+            return Err(Usage(
+                "`--pcap -` writes binary data, and standard output is a terminal: pipe it, as in \
+                 `netdrop trace --pcap - | tshark -r -`, or give --pcap the name of a file"
+                    .to_owned(),
+            ));
+        }
+        Ok(Some(Self::Stdout))
+    }
+}
+
+/// Opens a file for a capture. It is emptied later, when the run is sure to start.
+fn open(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    options.open(path).with_context(|| format!("cannot write to {}", path.display()))
 }
 
 /// Said once everything is attached, on standard error as tcpdump does: what this kernel withholds, and

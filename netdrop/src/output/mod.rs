@@ -3,6 +3,7 @@
 pub mod catalogue;
 mod evidence;
 pub mod json;
+pub mod pcapng;
 pub mod prose;
 pub mod style;
 pub mod table;
@@ -26,4 +27,22 @@ pub trait Sink {
 
     /// The end of the run.
     fn summary(&mut self, out: &mut BytesMut, summary: &Summary);
+}
+
+/// A format of which only the end of the run is shown.
+#[derive(Debug)]
+pub struct SummaryOnly<S>(pub S);
+
+impl<S: Sink> Sink for SummaryOnly<S> {
+    fn begin(&mut self, _out: &mut BytesMut) {}
+
+    fn event(&mut self, _out: &mut BytesMut, _event: &Event) {}
+
+    fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
+        false
+    }
+
+    fn summary(&mut self, out: &mut BytesMut, summary: &Summary) {
+        self.0.summary(out, summary);
+    }
 }

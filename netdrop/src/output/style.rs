@@ -1,6 +1,6 @@
 //! Colours and the width of the page.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal, os::fd::AsFd};
 
 use anstyle::{AnsiColor, Style};
 
@@ -16,16 +16,27 @@ pub struct Page {
 }
 
 impl Page {
-    /// Of standard output: colour only on a terminal that can, and not when `NO_COLOR` is set to anything
-    /// (<https://no-color.org>).
+    /// Of standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        if !std::io::stdout().is_terminal() {
+        Self::of(&std::io::stdout())
+    }
+
+    /// Of standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::of(&std::io::stderr())
+    }
+
+    /// Colour only on a terminal that can, and not when `NO_COLOR` is set to anything
+    /// (<https://no-color.org>).
+    fn of(output: &(impl IsTerminal + AsFd)) -> Self {
+        if !output.is_terminal() {
             return Self { columns: None, colour: false };
         }
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let columns = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+        let columns = terminal_size::terminal_size_of(output).map_or(80, |(width, _)| usize::from(width.0));
         Self { columns: Some(columns.max(40)), colour: !set("NO_COLOR") && !dumb }
     }
 
