@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod docs;
 mod interrupt;
 mod leftovers;
 mod lint;
@@ -46,6 +47,8 @@ enum Task {
     Demo(demo::Args),
     /// Measures what tracing drops costs, beside an empty program and bpftrace.
     Bench(bench::Args),
+    /// Writes the generated documentation: docs/causes.md, from the catalogue of causes.
+    Docs(docs::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Docs(args) => docs::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

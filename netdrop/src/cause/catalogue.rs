@@ -190,6 +190,29 @@ impl Catalogue {
         self.rules_where(|atom| atom.location.as_ref().is_some_and(|location| location.matches(symbol)))
     }
 
+    /// Whether some rule has exactly this reason.
+    #[must_use]
+    pub fn names_reason(&self, reason: &str) -> bool {
+        self.by_reason.contains_key(&*canonical_reason(reason))
+    }
+
+    /// Whether some rule has exactly this kernel function.
+    #[must_use]
+    pub fn names_symbol(&self, symbol: &str) -> bool {
+        let exact = Pattern::Exact(bare_symbol(symbol).to_owned());
+        self.atoms.iter().any(|atom| atom.location.as_ref() == Some(&exact))
+    }
+
+    /// The reason of a subsystem that has this name there: `openvswitch:METER` for `OVS_DROP_METER` or `METER`.
+    #[must_use]
+    pub fn subsystem_reason(&self, name: &str) -> Option<&str> {
+        let of_subsystem = self.by_reason.keys().filter(|key| {
+            let subsystem = key.split_once(':').map(|(subsystem, _)| subsystem);
+            subsystem.is_some_and(|subsystem| canonical_reason(&format!("{subsystem}:{name}")) == **key)
+        });
+        of_subsystem.map(String::as_str).min()
+    }
+
     fn rules_where(&self, wanted: impl Fn(&Atom) -> bool) -> Vec<(&Cause, &Rule)> {
         let mut found: Vec<(usize, usize)> =
             self.atoms.iter().filter(|atom| wanted(atom)).map(|atom| (atom.cause, atom.rule)).collect();

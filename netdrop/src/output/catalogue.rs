@@ -73,12 +73,15 @@ impl Page {
             self.section(out, "RULES")?;
             cause.rules.iter().try_for_each(|rule| self.rule(out, INDENT, cause, rule))?;
         }
+<<<<<<< HEAD
         let evidence: Vec<&str> =
             cause.evidence.iter().map(String::as_str).filter(|key| KEYS.contains(key)).collect();
         self.section_text(out, "EVIDENCE IN --json", &evidence.join(", "))?;
+=======
+        self.section_text(out, "EVIDENCE IN --json", &evidence(cause).join(", "))?;
+>>>>>>> 42fcd94 (explain: the catalogue as Markdown, and docs/causes.md made from it)
         self.section_items(out, "READ ON", &cause.references)?;
-        let steps = || cause.confirm.iter().chain(&cause.fix);
-        if steps().any(|step| !step.run.is_empty() && matches!(step.scope, Scope::Netns | Scope::Device)) {
+        if runs_in_netns(cause) {
             writeln!(out)?;
             self.paragraphs(out, 0, NAMESPACE_HINT)?;
         }
@@ -131,24 +134,35 @@ impl Page {
     pub fn rule(self, out: &mut dyn Write, indent: usize, cause: &Cause, rule: &Rule) -> io::Result<()> {
         let class = rule.class.unwrap_or(cause.class);
         let why = rule.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        let text = format!("- {}: {class}, {}{why}", conditions(rule), rule.confidence);
+        let text = format!("- {}: {class}, {}{why}", conditions(rule, str::to_owned), rule.confidence);
         self.paragraphs(out, indent, &text)
     }
 }
 
-/// What a rule asks for, in words.
-fn conditions(rule: &Rule) -> String {
+/// Keys of the evidence that events of a cause carry.
+pub(super) fn evidence(cause: &Cause) -> Vec<&str> {
+    cause.evidence.iter().map(String::as_str).filter(|key| EVIDENCE.contains(key)).collect()
+}
+
+/// Whether a command of this cause belongs inside the namespace of the drop.
+pub(super) fn runs_in_netns(cause: &Cause) -> bool {
+    let mut steps = cause.confirm.iter().chain(&cause.fix);
+    steps.any(|step| !step.run.is_empty() && matches!(step.scope, Scope::Netns | Scope::Device))
+}
+
+/// What a rule asks for, in words; `name` writes reasons and functions.
+pub(super) fn conditions(rule: &Rule, name: impl Fn(&str) -> String) -> String {
     let mut text = if rule.reasons == unstated() {
         "no reason given".to_owned()
     } else {
         any_of(rule.reasons.iter().map(|reason| match reason {
             ReasonPattern::Absent => "a kernel without reasons".to_owned(),
-            ReasonPattern::Named(pattern) => pattern.to_string(),
+            ReasonPattern::Named(pattern) => name(&pattern.to_string()),
         }))
     };
     if !rule.locations.is_empty() {
         text.push_str(" at ");
-        text.push_str(&any_of(rule.locations.iter().map(ToString::to_string)));
+        text.push_str(&any_of(rule.locations.iter().map(|location| name(&location.to_string()))));
     }
     for condition in rule.conditions() {
         text.push_str(", ");

@@ -3,6 +3,7 @@
 pub mod catalogue;
 mod evidence;
 pub mod json;
+pub mod markdown;
 pub mod pcapng;
 pub mod prose;
 pub mod style;

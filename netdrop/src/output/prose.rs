@@ -41,13 +41,14 @@ impl Page {
     }
 }
 
-struct Block {
-    text: String,
-    item: bool,
+/// A paragraph or an item of a list.
+pub(super) struct Block {
+    pub(super) text: String,
+    pub(super) item: bool,
 }
 
 /// Paragraphs and items of a text, each as one line.
-fn blocks(text: &str) -> Vec<Block> {
+pub(super) fn blocks(text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut open = false;
     for line in text.lines().map(str::trim) {
