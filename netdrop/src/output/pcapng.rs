@@ -1,5 +1,5 @@
 //! pcapng, the format of Wireshark and tshark
-//! (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html>): each dropped packet, with a comment
+//! (<https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/>): each dropped packet, with a comment
 //! that says why it was dropped.
 //!
 //! Written here, because four kinds of blocks are less code than a dependency: of the crates that write
