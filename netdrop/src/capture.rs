@@ -86,7 +86,7 @@ mod tests {
 
     /// A record of a packet of 100 bytes from the network header on.
     fn record(have: u16, l3_offset: u16, ethertype: u16, bytes: &[u8]) -> DropEvent {
-        let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap();
+        let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap().event;
         (record.have, record.l3_offset, record.tuple.ethertype) = (have, l3_offset, ethertype);
         (record.l3_len, record.caplen) = (100, bytes.len() as u16);
         record.bytes[..bytes.len()].copy_from_slice(bytes);

@@ -73,13 +73,7 @@ impl Page {
             self.section(out, "RULES")?;
             cause.rules.iter().try_for_each(|rule| self.rule(out, INDENT, cause, rule))?;
         }
-<<<<<<< HEAD
-        let evidence: Vec<&str> =
-            cause.evidence.iter().map(String::as_str).filter(|key| KEYS.contains(key)).collect();
-        self.section_text(out, "EVIDENCE IN --json", &evidence.join(", "))?;
-=======
         self.section_text(out, "EVIDENCE IN --json", &evidence(cause).join(", "))?;
->>>>>>> 42fcd94 (explain: the catalogue as Markdown, and docs/causes.md made from it)
         self.section_items(out, "READ ON", &cause.references)?;
         if runs_in_netns(cause) {
             writeln!(out)?;
@@ -141,7 +135,7 @@ impl Page {
 
 /// Keys of the evidence that events of a cause carry.
 pub(super) fn evidence(cause: &Cause) -> Vec<&str> {
-    cause.evidence.iter().map(String::as_str).filter(|key| EVIDENCE.contains(key)).collect()
+    cause.evidence.iter().map(String::as_str).filter(|key| KEYS.contains(key)).collect()
 }
 
 /// Whether a command of this cause belongs inside the namespace of the drop.

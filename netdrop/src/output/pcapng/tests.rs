@@ -1,6 +1,6 @@
 //! Captures read back with a parser that is not ours.
 
-use std::{rc::Rc, sync::Arc};
+use std::{mem::offset_of, rc::Rc, sync::Arc};
 
 use jiff::Timestamp;
 use netdrop_common::event::{DropEvent, HAVE_DEVICE, HAVE_MAC, NO_OFFSET};
@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     attribute::{Attribution, Container, Evidence},
     cause::{Class, Confidence},
+    event::Known,
     judge::{Judged, Location},
     kernel::reasons::Reason,
 };
@@ -23,7 +24,7 @@ const TIME: i128 = 1_795_176_000_123_456_789;
 
 /// A datagram of 61 captured bytes and 1028 on the wire, from the IP header on.
 fn record() -> DropEvent {
-    let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap();
+    let mut record = crate::decode::decode(&[0; size_of::<DropEvent>()]).unwrap().event;
     record.key.netns_inode = 4_026_532_281;
     record.key.netns_cookie = 17;
     record.have = HAVE_DEVICE;
@@ -68,7 +69,9 @@ fn event(record: &DropEvent) -> Event {
 }
 
 fn event_of(record: &DropEvent, judged: Judged, attribution: Attribution) -> Event {
-    Event::new(record, Timestamp::from_nanosecond(TIME).unwrap(), Rc::new(judged), attribution, None)
+    let time = Timestamp::from_nanosecond(TIME).unwrap();
+    let (input, telling, stack) = (None, None, None);
+    Event::new(record, Known { time, judged: Rc::new(judged), attribution, input, telling, stack })
 }
 
 fn container() -> Attribution {
@@ -283,8 +286,8 @@ proptest! {
     )) {
         let records = records.iter().map(|(bytes, caplen, l3_offset)| {
             let mut bytes = bytes.clone();
-            bytes[138..142].copy_from_slice([caplen.to_ne_bytes(), l3_offset.to_ne_bytes()].as_flattened());
-            crate::decode::decode(&bytes).unwrap()
+            bytes[offset_of!(DropEvent, caplen)..][..2].copy_from_slice(&caplen.to_ne_bytes());
+            DropEvent { l3_offset: *l3_offset, ..crate::decode::decode(&bytes).unwrap().event }
         });
         let events: Vec<Event> = records.map(|record| event(&record)).collect();
         let bytes = capture(&events);
