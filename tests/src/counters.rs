@@ -16,10 +16,13 @@ impl Netns {
     /// A MIB counter by its `nstat` name: `UdpNoPorts`, `TcpExtIPReversePathFilter`, `Udp6NoPorts` ….
     #[track_caller]
     pub fn mib(&self, name: &str) -> u64 {
-        self.mibs()
-            .into_iter()
-            .find_map(|(known, value)| (known == name).then_some(value))
-            .unwrap_or_else(|| panic!("no MIB counter {name} in netns {}", self.name()))
+        self.try_mib(name).unwrap_or_else(|| panic!("no MIB counter {name} in netns {}", self.name()))
+    }
+
+    /// A MIB counter, or `None` on a kernel that does not have it.
+    #[track_caller]
+    pub fn try_mib(&self, name: &str) -> Option<u64> {
+        self.mibs().into_iter().find_map(|(known, value)| (known == name).then_some(value))
     }
 
     /// Every MIB counter of the namespace, by its `nstat` name.

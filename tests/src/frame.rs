@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use etherparse::{Ethernet2Header, IpHeaders, PacketBuilder, PacketBuilderStep};
 use rustix::net::netdevice::name_to_index;
@@ -111,13 +111,7 @@ impl Netns {
     #[track_caller]
     pub fn send_frames<'a>(&self, device: &str, frames: impl IntoIterator<Item = &'a Vec<u8>>) {
         // Protocol 0: the socket receives nothing, so it makes no copies that could be dropped.
-        let socket = self.enter(|| {
-            let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-            let index = name_to_index(socket.as_fd(), device)?;
-            bind_to_device(&socket, index)?;
-            Ok::<_, io::Error>(socket)
-        });
-        let socket = socket.unwrap_or_else(|error| panic!("packet socket on {device}: {error}"));
+        let socket = packet_socket(self, device, 0);
         for frame in frames {
             match send(&socket, frame, SendFlags::empty()) {
                 Ok(sent) => assert_eq!(sent, frame.len(), "short send on {device}"),
@@ -127,11 +121,24 @@ impl Netns {
     }
 }
 
-/// Binds a packet socket to the device `index`.
-fn bind_to_device(socket: &impl AsFd, index: u32) -> io::Result<()> {
+/// A packet socket on `device` that receives frames of this ethertype, none when it is 0.
+#[track_caller]
+pub(crate) fn packet_socket(netns: &Netns, device: &str, ethertype: u16) -> OwnedFd {
+    // From the start without a protocol: a socket that has one receives from all devices until it is bound.
+    let socket = netns.enter(|| {
+        let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        let index = name_to_index(socket.as_fd(), device)?;
+        bind_to_device(&socket, index, ethertype)?;
+        Ok::<_, io::Error>(socket)
+    });
+    socket.unwrap_or_else(|error| panic!("packet socket on {device}: {error}"))
+}
+
+/// Binds a packet socket to the device `index` and an ethertype.
+fn bind_to_device(socket: &impl AsFd, index: u32, ethertype: u16) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as libc::c_ushort,
-        sll_protocol: 0,
+        sll_protocol: ethertype.to_be(),
         sll_ifindex: index as libc::c_int,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -18,6 +18,8 @@ pub mod link;
 pub mod netns;
 pub mod outcome;
 pub mod rules;
+pub mod scene;
+pub mod tcp;
 pub mod trace;
 pub mod traffic;
 pub mod wait;

@@ -122,6 +122,6 @@ fn address(netns: &Netns, device: &'static str, cidr: &str, mac: [u8; 6]) -> End
 }
 
 /// A hardware address as `ip` spells it.
-fn spell(mac: [u8; 6]) -> String {
+pub(crate) fn spell(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
