@@ -33,8 +33,8 @@ pub struct Scene {
 pub struct Rejected<'a> {
     /// Cause id.
     pub cause: &'static str,
-    /// Class of the verdict.
-    pub class: &'static str,
+    /// Class and confidence of the verdict.
+    pub verdict: (&'static str, &'static str),
     /// Their flags as tcpdump spells them.
     pub flags: &'static str,
     /// How many.
@@ -105,7 +105,7 @@ impl Scene {
         lacks
     }
 
-    /// Ends the trace. It must have named these segments, and with certainty; returns the first event.
+    /// Ends the trace. It must have named these segments, and nothing else as a problem; returns the first event.
     #[track_caller]
     pub fn expect(&self, tracing: Tracing, rejected: &Rejected<'_>) -> (Outcome, Value) {
         self.expect_from(&self.peer, tracing, rejected)
@@ -114,16 +114,15 @@ impl Scene {
     /// The same for segments of another peer.
     #[track_caller]
     pub fn expect_from(&self, peer: &Peer, tracing: Tracing, rejected: &Rejected<'_>) -> (Outcome, Value) {
-        let Rejected { cause, class, flags, count, counter } = rejected;
+        let Rejected { cause, verdict: (class, confidence), flags, count, counter } = rejected;
         wait::until_counter("the kernel's counter", *count, counter);
         let outcome = tracing.stop();
         let packet = dropped_segment(peer, flags);
         let dropped = Dropped { cause, class, netns: &self.pair.b, count: *count, packet };
         let event = outcome.expect(&dropped).clone();
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        assert_eq!(event["cause"]["confidence"], *confidence, "{event}");
         assert_eq!(event["direction"], "in", "{event}");
         if *class != "benign" {
-            // Nothing else may look like a problem.
             outcome.expect_count("drops that are shown", outcome.number("shown"), *count);
         }
         (outcome, event)

@@ -98,10 +98,10 @@ impl Peer {
         header
     }
 
-    /// The header of a SYN with the usual options.
+    /// The header of a SYN with the usual options, without window scaling: windows are what the headers say.
     pub fn syn_header(&self) -> TcpHeader {
         let mut header = TcpHeader { ack: false, acknowledgment_number: 0, syn: true, ..self.header() };
-        let mut options = vec![TcpOptionElement::MaximumSegmentSize(1400), TcpOptionElement::WindowScale(0)];
+        let mut options = vec![TcpOptionElement::MaximumSegmentSize(1400)];
         options.extend(self.stamps.map(|(value, echo)| TcpOptionElement::Timestamp(value, echo)));
         set_options(&mut header, &options);
         header

@@ -12,7 +12,13 @@ const COUNT: u64 = 3;
 
 /// What these segments must be called.
 fn rejected<'a>(flags: &'static str, counter: &'a dyn Fn() -> u64) -> Rejected<'a> {
-    Rejected { cause: "tcp-timestamp-rejected", class: "suspect", flags, count: COUNT, counter }
+    Rejected {
+        cause: "tcp-timestamp-rejected",
+        verdict: ("suspect", "observed"),
+        flags,
+        count: COUNT,
+        counter,
+    }
 }
 
 #[test]

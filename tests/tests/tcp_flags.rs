@@ -1,0 +1,108 @@
+//! TCP segments whose flags make no sense where they arrive.
+
+use etherparse::TcpHeader;
+use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+
+/// Wrong segments that each scenario sends.
+const COUNT: u64 = 3;
+
+/// What these segments must be called.
+fn rejected<'a>(flags: &'static str, counter: &'a dyn Fn() -> u64) -> Rejected<'a> {
+    Rejected { cause: "tcp-invalid-flags", verdict: ("suspect", "observed"), flags, count: COUNT, counter }
+}
+
+#[test]
+fn syn_on_a_connection() {
+    live_syn(Scene::ipv4("flags-syn"));
+}
+
+#[test]
+fn syn_on_a_connection_over_ipv6() {
+    live_syn(Scene::ipv6("flags-syn6"));
+}
+
+fn live_syn(scene: Option<Scene>) {
+    let Some(mut scene) = scene else { return };
+    let _server = scene.peer.connect(&scene.listener);
+    let tracing = scene.trace();
+
+    for _ in 0..COUNT {
+        scene.peer.send(scene.peer.syn_header(), &[]);
+    }
+
+    scene.expect(tracing, &rejected("S", &|| scene.mib("TcpExtTCPSYNChallenge")));
+}
+
+#[test]
+fn no_acknowledgment_on_a_connection() {
+    let Some(mut scene) = Scene::ipv4("flags-noack") else { return };
+    let server = scene.peer.connect(&scene.listener);
+    let tracing = scene.trace();
+
+    for _ in 0..COUNT {
+        let header = TcpHeader { ack: false, acknowledgment_number: 0, psh: true, ..scene.peer.header() };
+        scene.peer.send(header, b"data");
+    }
+
+    scene.expect(tracing, &rejected("P", &|| socket_drops(&server)));
+}
+
+/// Sends segments to a listener that knows no connection of the peer.
+fn to_a_listener(
+    scene: Option<Scene>,
+    flags: &'static str,
+    counter: fn(&Scene) -> u64,
+    change: impl Fn(&mut TcpHeader),
+) {
+    let Some(scene) = scene else { return };
+    let tracing = scene.trace();
+
+    let mut header = scene.peer.header();
+    change(&mut header);
+    for _ in 0..COUNT {
+        scene.peer.send(header.clone(), &[]);
+    }
+
+    scene.expect(tracing, &rejected(flags, &|| counter(&scene)));
+}
+
+/// What the listener dropped in silence.
+fn dropped(scene: &Scene) -> u64 {
+    socket_drops(&scene.listener)
+}
+
+/// What was answered with a reset, which the socket does not count as dropped.
+fn reset(scene: &Scene) -> u64 {
+    scene.mib("TcpOutRsts")
+}
+
+#[test]
+fn acknowledgment_to_a_listener() {
+    to_a_listener(Scene::ipv4("flags-ack"), ".", reset, |header| header.acknowledgment_number = 77);
+}
+
+#[test]
+fn acknowledgment_to_a_listener_over_ipv6() {
+    to_a_listener(Scene::ipv6("flags-ack6"), ".", reset, |header| header.acknowledgment_number = 77);
+}
+
+#[test]
+fn syn_with_fin_to_a_listener() {
+    to_a_listener(Scene::ipv4("flags-synfin"), "FS", dropped, |header| {
+        (header.ack, header.syn, header.fin) = (false, true, true);
+    });
+}
+
+/// What port scanners send.
+#[test]
+fn no_flag_at_all_to_a_listener() {
+    to_a_listener(Scene::ipv4("flags-null"), "none", dropped, |header| header.ack = false);
+}
+
+/// The "Christmas tree" of port scanners.
+#[test]
+fn all_wrong_flags_to_a_listener() {
+    to_a_listener(Scene::ipv4("flags-xmas"), "FPU", dropped, |header| {
+        (header.ack, header.fin, header.psh, header.urg) = (false, true, true, true);
+    });
+}

@@ -1,0 +1,144 @@
+//! TCP segments for a connection whose receive buffer has no room for them.
+
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
+
+use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::tcp::FIRST;
+use netdrop_tests::wait;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+/// Bytes of data in each segment.
+const LEN: u32 = 1000;
+
+/// The kernel's counter of data without a gap that it refused.
+const REFUSED: &str = "TcpExtTCPRcvQDrop";
+
+/// What these segments must be called.
+fn rejected<'a>(
+    verdict: (&'static str, &'static str),
+    count: u64,
+    counter: &'a dyn Fn() -> u64,
+) -> Rejected<'a> {
+    Rejected { cause: "tcp-receive-buffer-full", verdict, flags: "P.", count, counter }
+}
+
+/// Takes away most of the room that the announced window promised.
+#[track_caller]
+fn shrink(server: &TcpStream) {
+    set_socket_recv_buffer_size(server, 4096).unwrap_or_else(|error| panic!("SO_RCVBUF: {error}"));
+}
+
+/// Sends data without a gap until the kernel refuses some.
+fn fill(scene: &mut Scene) {
+    // Less than the window: all of it would have been welcome.
+    for _ in 0..32 {
+        if scene.mib(REFUSED) > 0 {
+            return;
+        }
+        scene.peer.send_data(LEN as usize);
+    }
+}
+
+#[test]
+fn next_data() {
+    in_order(Scene::ipv4("mem-next"));
+}
+
+#[test]
+fn next_data_over_ipv6() {
+    in_order(Scene::ipv6("mem-next6"));
+}
+
+fn in_order(scene: Option<Scene>) {
+    let Some(mut scene) = scene else { return };
+    let server = scene.peer.connect(&scene.listener);
+    shrink(&server);
+    let tracing = scene.trace();
+
+    fill(&mut scene);
+
+    scene.expect(tracing, &rejected(("harmful", "inferred"), 1, &|| scene.mib(REFUSED)));
+}
+
+#[test]
+fn data_after_a_gap() {
+    out_of_order(Scene::ipv4("mem-gap"));
+}
+
+#[test]
+fn data_after_a_gap_over_ipv6() {
+    out_of_order(Scene::ipv6("mem-gap6"));
+}
+
+fn out_of_order(scene: Option<Scene>) {
+    let Some(mut scene) = scene else { return };
+    let server = scene.peer.connect(&scene.listener);
+    shrink(&server);
+    let tracing = scene.trace();
+
+    scene.peer.next += LEN;
+    for _ in 0..20 {
+        scene.peer.send_data(LEN as usize);
+    }
+
+    let refused = "TcpExtTCPOFODrop";
+    let count = wait::until_stable(refused, || scene.mib(refused));
+    scene.expect(tracing, &rejected(("harmful", "inferred"), count, &|| scene.mib(refused)));
+}
+
+#[test]
+fn data_thrown_out_to_make_room() {
+    prune(Scene::ipv4("mem-prune"));
+}
+
+#[test]
+fn data_thrown_out_to_make_room_over_ipv6() {
+    prune(Scene::ipv6("mem-prune6"));
+}
+
+/// Data after a gap is stored, then evicted by the data of the gap.
+fn prune(scene: Option<Scene>) {
+    let Some(mut scene) = scene else { return };
+    let server = scene.peer.connect(&scene.listener);
+    let gap = scene.peer.next;
+    scene.peer.next += LEN;
+    for _ in 0..20 {
+        scene.peer.send_data(LEN as usize);
+    }
+    wait::until_counter("segments stored", 20, || scene.mib("TcpExtTCPOFOQueue"));
+    shrink(&server);
+    let tracing = scene.trace();
+
+    scene.peer.next = gap;
+    scene.peer.send_data(LEN as usize);
+
+    // OfoPruned counts the attempts, the socket the segments.
+    wait::until_counter("attempts", 1, || scene.mib("TcpExtOfoPruned"));
+    let count = socket_drops(&server);
+    let (_, event) =
+        scene.expect(tracing, &rejected(("harmful", "observed"), count, &|| socket_drops(&server)));
+    assert_eq!(event["reason"], "TCP_OFO_QUEUE_PRUNE", "{event}");
+}
+
+/// The next data of a peer that was told that the window is closed.
+#[test]
+fn data_into_a_closed_window() {
+    let Some(mut scene) = Scene::ipv4("mem-closed") else { return };
+    let mut server = scene.peer.connect(&scene.listener);
+    shrink(&server);
+    // The window closes when data is refused. Opened again is it when the program reads, unless it has said
+    // that it wants no more.
+    fill(&mut scene);
+    server.shutdown(Shutdown::Read).unwrap_or_else(|error| panic!("shutdown: {error}"));
+    let mut read = Vec::new();
+    server.read_to_end(&mut read).unwrap_or_else(|error| panic!("read: {error}"));
+    let tracing = scene.trace();
+
+    scene.peer.next = FIRST + 1 + u32::try_from(read.len()).expect("a few segments");
+    scene.peer.send_data(LEN as usize);
+
+    let counter = "TcpExtTCPZeroWindowDrop";
+    let (_, event) = scene.expect(tracing, &rejected(("suspect", "observed"), 1, &|| scene.mib(counter)));
+    assert_eq!(event["reason"], "TCP_ZEROWINDOW", "{event}");
+}
