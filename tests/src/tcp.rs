@@ -192,6 +192,14 @@ impl Peer {
         self.expected = self.expected.wrapping_add(1);
         self.send_fin();
     }
+
+    /// Waits for the FIN and acknowledges it.
+    #[track_caller]
+    pub fn acknowledge_fin(&mut self) {
+        self.receive("FIN", |header| header.fin);
+        self.expected = self.expected.wrapping_add(1);
+        self.send(self.header(), &[]);
+    }
 }
 
 impl Netns {

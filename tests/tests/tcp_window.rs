@@ -2,6 +2,8 @@
 
 use etherparse::TcpHeader;
 use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::tcp::FIRST;
+use netdrop_tests::wait;
 
 /// Wrong segments that each scenario sends.
 const COUNT: u64 = 3;
@@ -130,4 +132,22 @@ fn in_the_answer_to_a_syn() {
     }
 
     scene.expect_from(&peer, tracing, &rejected("S.", &|| scene.mib("TcpOutRsts")));
+}
+
+/// A client reuses the port of a connection that has ended, with a sequence number that is not newer.
+#[test]
+fn syn_to_time_wait() {
+    let Some(mut scene) = Scene::ipv4("win-tw") else { return };
+    scene.peer.connect_and_end(&scene.listener);
+    let before = wait::until_stable("segments", || scene.mib("TcpInSegs"));
+    let tracing = scene.trace();
+
+    scene.peer.next = FIRST - 1000;
+    for _ in 0..COUNT {
+        scene.peer.send(scene.peer.syn_header(), &[]);
+    }
+
+    let counter = || scene.mib("TcpInSegs") - before;
+    let refused = Rejected { verdict: ("suspect", "inferred"), ..rejected("S", &counter) };
+    scene.expect(tracing, &refused);
 }
