@@ -56,6 +56,21 @@ impl Netns {
     }
 }
 
+/// Pages that all sockets of a protocol (`TCP`, `UDP`) hold on this machine, as `/proc/net/sockstat` says.
+#[track_caller]
+pub fn protocol_memory(protocol: &str) -> u64 {
+    const FILE: &str = "/proc/net/sockstat";
+    let text = fs::read_to_string(FILE).unwrap_or_else(|error| panic!("read {FILE}: {error}"));
+    parse_sockstat(&text, protocol).unwrap_or_else(|| panic!("no mem of {protocol} in {text}"))
+}
+
+/// `mem` of a line like `UDP: inuse 0 mem 0`.
+fn parse_sockstat(text: &str, protocol: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
 /// A tool's JSON answer.
 #[track_caller]
 pub(crate) fn json(text: &str) -> Value {
@@ -108,6 +123,14 @@ mod tests {
         let mibs: Vec<_> = parse_tables(text).collect();
         let expected = [("UdpInDatagrams", 7), ("UdpNoPorts", 3), ("TcpOutRsts", 2)];
         assert_eq!(mibs, expected.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn memory_of_a_protocol() {
+        let text = "sockets: used 13\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 231\nUDPLITE: inuse 0\nUDP: inuse 0 mem 7\n";
+        assert_eq!(parse_sockstat(text, "TCP"), Some(231));
+        assert_eq!(parse_sockstat(text, "UDP"), Some(7));
+        assert_eq!(parse_sockstat(text, "UDPLITE"), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod outcome;
 pub mod rules;
 pub mod scene;
+pub mod stall;
 pub mod tcp;
 pub mod trace;
 pub mod traffic;

@@ -26,7 +26,8 @@ pub struct Scene {
     pub listener: TcpListener,
     /// The peer, without timestamps until a scenario asks for them.
     pub peer: Peer,
-    _lab: Lab,
+    /// Where it plays.
+    pub lab: Lab,
 }
 
 /// Segments of the peer that `b` dropped.
@@ -63,7 +64,7 @@ impl Scene {
     pub fn on(pair: Pair, lab: Lab) -> Self {
         let listener = pair.b.tcp_listener(&listen_address(&pair, PORT));
         let peer = Peer::new(&pair, PEER_PORT, PORT);
-        Self { pair, listener, peer, _lab: lab }
+        Self { pair, listener, peer, lab }
     }
 
     /// Another peer, which talks to another port of `b`, where nobody listens.

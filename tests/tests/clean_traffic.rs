@@ -21,7 +21,6 @@ const QUESTION: usize = 40;
 #[track_caller]
 fn expect_clean(tracing: Tracing) {
     let outcome = tracing.stop();
-    eprintln!("{}", outcome.summary);
     for row in outcome.summary["causes"].as_array().into_iter().flatten() {
         assert_eq!(row["class"], "benign", "{row}");
     }
