@@ -15,7 +15,7 @@ use netdrop_tests::scene::{Rejected, Scene, socket_drops};
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Lab, Trace, wait};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Pages that the hoard must hold beyond what was in use before. Each CPU may keep a megabyte uncounted.
 const HOARD: u64 = 2048;
@@ -51,6 +51,16 @@ fn await_briefly(happened: impl Fn() -> bool) {
     while !happened() && Instant::now() < end {
         thread::yield_now();
     }
+}
+
+/// Requires evidence that all sockets together hold more than the three values of `limit` allow.
+#[track_caller]
+fn expect_exceeded(event: &Value, sysctl: &str, limit: &str) {
+    let memory = &event["evidence"]["memory"];
+    let number = |name: &str| memory[name].as_u64().unwrap_or_else(|| panic!("evidence {memory}"));
+    assert_eq!(memory["sysctl"], sysctl, "evidence {memory}");
+    assert!(limit.ends_with(&number("limit").to_string()), "evidence {memory}, limits {limit}");
+    assert!(number("used") > number("limit"), "evidence {memory}");
 }
 
 #[test]
@@ -94,6 +104,7 @@ fn datagrams(lab: &Lab, pair: &Pair, to: &str, from: &str) {
     assert_eq!(event["cause"]["confidence"], "observed", "{event}");
     // Nothing of what was refused is in the socket.
     assert_eq!(event["evidence"]["socket"]["used"], 0, "{event}");
+    expect_exceeded(event, "net.ipv4.udp_mem", &limit);
     assert_eq!(outcome.number("shown"), COUNT);
 }
 
@@ -145,5 +156,6 @@ fn segments(mut scene: Scene) {
         count: COUNT,
         counter: &refused,
     };
-    scene.expect(tracing, &dropped);
+    let (_, event) = scene.expect(tracing, &dropped);
+    expect_exceeded(&event, "net.ipv4.tcp_mem", &limit);
 }

@@ -49,7 +49,12 @@ fn locked(scene: Option<Scene>) {
             counter: &|| scene.mib(refused),
         };
         // Ends the trace before the program goes on: what has waited is outside the window.
-        scene.expect(tracing, &dropped);
+        let (_, event) = scene.expect(tracing, &dropped);
+        let socket = &event["evidence"]["socket"];
+        let number = |name: &str| socket[name].as_u64().unwrap_or_else(|| panic!("evidence {socket}"));
+        // Buffers of 8 KB and 64 KB more are what the kernel lets wait.
+        assert!(number("backlog") > 64 << 10, "evidence {socket}");
+        assert_eq!(number("used"), 0, "evidence {socket}");
     });
 }
 

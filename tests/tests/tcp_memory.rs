@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use netdrop_tests::scene::{Rejected, Scene, socket_drops};
 use netdrop_tests::tcp::FIRST;
 use netdrop_tests::wait;
-use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, socket_recv_buffer_size};
 
 /// Bytes of data in each segment.
 const LEN: u32 = 1000;
@@ -58,7 +58,33 @@ fn in_order(scene: Option<Scene>) {
 
     fill(&mut scene);
 
-    scene.expect(tracing, &rejected(("harmful", "inferred"), 1, &|| scene.mib(REFUSED)));
+    let (_, event) = scene.expect(tracing, &rejected(("harmful", "observed"), 1, &|| scene.mib(REFUSED)));
+    let socket = &event["evidence"]["socket"];
+    let number = |name: &str| socket[name].as_u64().unwrap_or_else(|| panic!("evidence {socket}"));
+    let limit = socket_recv_buffer_size(&server).unwrap_or_else(|error| panic!("SO_RCVBUF: {error}"));
+    assert_eq!(number("limit"), limit as u64, "evidence {socket}");
+    assert!(number("used") > number("limit"), "evidence {socket}");
+}
+
+/// The rest of what was under way when the window closed.
+#[test]
+fn data_beyond_a_closed_window() {
+    let Some(mut scene) = Scene::ipv4("mem-beyond") else { return };
+    let counter = "TcpExtBeyondWindow";
+    // Before 6.17 the kernel takes what it has room for, window or not.
+    if scene.lacks(counter, "mem-beyond") {
+        return;
+    }
+    let server = scene.peer.connect(&scene.listener);
+    shrink(&server);
+    fill(&mut scene);
+    let tracing = scene.trace();
+
+    for _ in 0..3 {
+        scene.peer.send_data(LEN as usize);
+    }
+
+    scene.expect(tracing, &rejected(("suspect", "inferred"), 3, &|| scene.mib(counter)));
 }
 
 #[test]
@@ -84,7 +110,7 @@ fn out_of_order(scene: Option<Scene>) {
 
     let refused = "TcpExtTCPOFODrop";
     let count = wait::until_stable(refused, || scene.mib(refused));
-    scene.expect(tracing, &rejected(("harmful", "inferred"), count, &|| scene.mib(refused)));
+    scene.expect(tracing, &rejected(("harmful", "observed"), count, &|| scene.mib(refused)));
 }
 
 #[test]

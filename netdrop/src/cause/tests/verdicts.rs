@@ -77,6 +77,30 @@ fn drops_get_their_causes() {
         (Some("SOCKET_RCVBUFF"), "raw_rcv_skb", none, ("socket-receive-buffer-full", Harmful, Observed)),
         (None, "udp_queue_rcv_one_skb", none, ("udp-receive-buffer-full", Harmful, Inferred)),
         (Some("PROTO_MEM"), "tcp_data_queue", none, ("tcp-receive-buffer-full", Harmful, Inferred)),
+        (
+            Some("PROTO_MEM"),
+            "tcp_data_queue",
+            state(1, TcpClass::Psh).with_receive_buffer_full(true),
+            ("tcp-receive-buffer-full", Harmful, Observed),
+        ),
+        (
+            Some("PROTO_MEM"),
+            "tcp_rcv_established",
+            state(1, TcpClass::Psh),
+            ("protocol-memory-exhausted", Harmful, Observed),
+        ),
+        (
+            Some("TCP_INVALID_END_SEQUENCE"),
+            "tcp_validate_incoming",
+            state(1, TcpClass::Psh).with_receive_buffer_full(true),
+            ("tcp-receive-buffer-full", Suspect, Inferred),
+        ),
+        (
+            Some("TCP_INVALID_SEQUENCE"),
+            "tcp_validate_incoming",
+            state(1, TcpClass::Psh),
+            ("tcp-out-of-window", Suspect, Observed),
+        ),
         (Some("PROTO_MEM"), "udp_queue_rcv_one_skb", none, ("protocol-memory-exhausted", Harmful, Observed)),
         (
             Some("TCP_OFO_QUEUE_PRUNE"),
