@@ -9,10 +9,13 @@
 pub mod binary;
 pub mod contract;
 pub mod counters;
+pub mod family;
 pub mod flood;
+pub mod fragment;
 pub mod frame;
 pub mod global;
 pub mod hidden;
+pub mod hooks;
 pub mod lab;
 pub mod link;
 pub mod netns;
@@ -25,6 +28,7 @@ pub mod trace;
 pub mod traffic;
 pub mod wait;
 
+pub use family::Family;
 pub use lab::Lab;
 pub use netns::Netns;
 pub use outcome::{Dropped, Outcome};

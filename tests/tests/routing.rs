@@ -6,28 +6,6 @@ use netdrop_tests::{Dropped, Lab, Trace, wait};
 use serde_json::json;
 
 #[test]
-fn no_route() {
-    let Some(lab) = Lab::new("no-route", &[]) else { return };
-    let routed = lab.routed();
-    let tracing = Trace::of(&routed.r).start();
-
-    let socket = routed.a.udp_socket("10.1.0.2:5200");
-    send_udp(&socket, "203.0.113.9:5201", 6, 64);
-    wait::until_counter("IpExtInNoRoutes", 6, || routed.r.mib("IpExtInNoRoutes"));
-
-    let outcome = tracing.stop();
-    let event = outcome.expect(&Dropped {
-        cause: "no-route",
-        class: "suspect",
-        netns: &routed.r,
-        count: 6,
-        packet: json!({"family": "ipv4", "proto": "udp", "src": "10.1.0.2", "sport": 5200,
-            "dst": "203.0.113.9", "dport": 5201, "len": 92}),
-    });
-    assert_eq!(event["interface"]["name"], "left");
-}
-
-#[test]
 fn ttl_expired() {
     let Some(lab) = Lab::new("ttl", &[]) else { return };
     let routed = lab.routed();

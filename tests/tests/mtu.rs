@@ -1,0 +1,113 @@
+//! Packets that are larger than the next link takes.
+
+use netdrop_tests::family::at;
+use netdrop_tests::frame::Hop;
+use netdrop_tests::traffic::send_udp;
+use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
+use serde_json::json;
+
+/// Frames of each scenario.
+const COUNT: usize = 6;
+
+/// Bytes behind the UDP header.
+const PAYLOAD: usize = 1400;
+
+#[test]
+fn router_with_a_smaller_mtu_ahead() {
+    let counters =
+        [("mtu-router", Family::Ipv4, "IpFragFails"), ("mtu-router6", Family::Ipv6, "Ip6InTooBigErrors")];
+    for (name, family, counter) in counters {
+        let Some(lab) = Lab::new(name, &[]) else { return };
+        let routed = lab.routed_of(family);
+        routed.r.run("ip link set right mtu 1300");
+        let _open = routed.b.udp_socket(&at(routed.b_end.ip, 5401));
+        let tracing = Trace::of(&routed.r).start();
+
+        let mut hop = Hop::between(routed.a_end, routed.left);
+        hop.dst = routed.b_end.ip;
+        // The IPv4 header has DF set, and the sender is a packet socket, which learns no path MTU.
+        routed.a.send_frames("eth0", [&hop.udp(64, 5400, 5401, &[0; PAYLOAD]); COUNT]);
+        // One that fits.
+        routed.a.send_frames("eth0", [&hop.udp(64, 5400, 5401, &[0; 64])]);
+        wait::until_counter(counter, COUNT as u64, || routed.r.mib(counter));
+
+        let outcome = tracing.stop();
+        let event = outcome.expect(&Dropped {
+            cause: "mtu-exceeded",
+            class: "harmful",
+            netns: &routed.r,
+            count: COUNT as u64,
+            packet: json!({"family": family.name(), "proto": "udp", "src": routed.a_end.ip.to_string(),
+                "sport": 5400, "dst": routed.b_end.ip.to_string(), "dport": 5401,
+                "len": family.header_len() + 8 + PAYLOAD}),
+        });
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    }
+}
+
+#[test]
+fn own_sends_are_refused_and_not_dropped() {
+    for (name, family) in [("mtu-own", Family::Ipv4), ("mtu-own6", Family::Ipv6)] {
+        let Some(lab) = Lab::new(name, &[]) else { return };
+        let pair = lab.pair_of(family);
+        pair.a.run("ip link set eth0 mtu 1300");
+        let tracing = Trace::of(&pair.a).start();
+
+        let socket = pair.a.udp_socket(&at(pair.a_end.ip, 5402));
+        never_fragment(&socket, family);
+        let sent = socket.send_to(&[0; PAYLOAD], at(pair.b_end.ip, 5403));
+        assert_eq!(sent.map_err(|error| error.raw_os_error()), Err(Some(libc::EMSGSIZE)));
+        let outcome = tracing.stop();
+        assert_eq!(outcome.number("shown"), 0, "drops that are none");
+    }
+}
+
+#[test]
+fn veth_whose_other_end_has_a_smaller_mtu() {
+    for (name, family) in [("mtu-veth", Family::Ipv4), ("mtu-veth6", Family::Ipv6)] {
+        let Some(lab) = Lab::new(name, &[]) else { return };
+        let pair = lab.pair_of(family);
+        pair.b.run("ip link set eth0 mtu 1300");
+        let tracing = Trace::of(&pair.a).start();
+
+        // Nobody tells the sender: its sends succeed.
+        let socket = pair.a.udp_socket(&at(pair.a_end.ip, 5404));
+        let sent = send_udp(&socket, &at(pair.b_end.ip, 5405), COUNT as u64, PAYLOAD);
+        assert_eq!(sent.accepted, COUNT as u64);
+        let dropped =
+            || pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
+        wait::until_counter("tx_dropped", COUNT as u64, dropped);
+
+        let outcome = tracing.stop();
+        let event = outcome.expect(&Dropped {
+            cause: "mtu-exceeded",
+            class: "harmful",
+            netns: &pair.a,
+            count: COUNT as u64,
+            packet: json!({"family": family.name(), "proto": "udp", "src": pair.a_end.ip.to_string(),
+                "sport": 5404, "dst": pair.b_end.ip.to_string(), "dport": 5405,
+                "len": family.header_len() + 8 + PAYLOAD}),
+        });
+        assert_eq!(event["interface"]["name"], "eth0", "{event}");
+    }
+}
+
+/// Sets DF and refuses to fragment here: `IP_PMTUDISC_DO`, `IPV6_PMTUDISC_DO`.
+#[track_caller]
+fn never_fragment(socket: &std::net::UdpSocket, family: Family) {
+    use std::os::fd::AsRawFd;
+    let (level, option) =
+        family.pick((libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER));
+    let value: libc::c_int = libc::IP_PMTUDISC_DO;
+    // SAFETY: the pointer is to a live int and the length is an int's.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
