@@ -9,6 +9,7 @@
 pub mod binary;
 pub mod contract;
 pub mod counters;
+pub mod damage;
 pub mod family;
 pub mod flood;
 pub mod fragment;
