@@ -12,11 +12,6 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socke
 use crate::link::End;
 use crate::netns::Netns;
 
-/// Bytes of an Ethernet header without VLAN tag.
-const ETHERNET_LEN: usize = 14;
-/// Bytes of an IPv4 header without options.
-const IPV4_LEN: usize = 20;
-
 /// Who a frame says it is from and to.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop {
@@ -79,30 +74,6 @@ impl Hop {
             .write(&mut frame, &[])
             .expect("a TCP segment fits a vector");
         frame
-    }
-}
-
-/// Spoils the header checksum of an untagged IPv4 frame.
-pub fn spoil_ipv4_checksum(frame: &mut [u8]) {
-    spoil(frame, ETHERNET_LEN + 10);
-}
-
-/// Spoils the checksum of an untagged IPv4 UDP frame without options.
-pub fn spoil_udp_checksum(frame: &mut [u8]) {
-    spoil(frame, ETHERNET_LEN + IPV4_LEN + 6);
-}
-
-/// Spoils the checksum of an untagged IPv4 TCP frame without options.
-pub fn spoil_tcp_checksum(frame: &mut [u8]) {
-    spoil(frame, ETHERNET_LEN + IPV4_LEN + 16);
-}
-
-/// Changes the 16-bit field at `offset`, never to 0: a UDP checksum of 0 means that there is none.
-fn spoil(frame: &mut [u8], offset: usize) {
-    let field = &mut frame[offset..offset + 2];
-    field[1] ^= 0x55;
-    if field == [0, 0] {
-        field[1] = 0xaa;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Filters: each is judged in the kernel, so that a flood it refuses never reaches the ring.
 
 use etherparse::{IpFragOffset, IpHeaders, IpNumber, Ipv4Header, PacketBuilder};
-use netdrop_tests::frame::{Hop, spoil_udp_checksum};
+use netdrop_tests::damage::{IPV4_LEN, UDP_CHECKSUM, with_wrong_checksum};
+use netdrop_tests::frame::Hop;
 use netdrop_tests::link::Pair;
 use netdrop_tests::{Lab, Netns, Outcome, Trace, Tracing, wait};
 use rustix::process::Signal;
@@ -204,8 +205,7 @@ fn only_the_damaged_one(name: &str, args: &[&str]) {
     let Some(lab) = Lab::new(name, &[]) else { return };
     let pair = lab.pair();
     let hop = Hop::between(pair.a_end, pair.b_end);
-    let mut damaged = hop.udp(64, 7001, 1, &[]);
-    spoil_udp_checksum(&mut damaged);
+    let damaged = with_wrong_checksum(hop.udp(64, 7001, 1, &[]), IPV4_LEN + UDP_CHECKSUM);
     let tracing = Trace::of(&pair.b).args(&TINY_RING).args(args).start();
     while_paused(&tracing, || {
         let flood = hop.udp(64, 7002, 1, &[]);
@@ -256,8 +256,7 @@ fn cause_is_judged_on_the_key() {
     let Some(lab) = Lab::new("filter-cause", &[]) else { return };
     let pair = lab.pair();
     let hop = Hop::between(pair.a_end, pair.b_end);
-    let mut damaged = hop.udp(64, 7001, 1, &[]);
-    spoil_udp_checksum(&mut damaged);
+    let damaged = with_wrong_checksum(hop.udp(64, 7001, 1, &[]), IPV4_LEN + UDP_CHECKSUM);
     let tracing = Trace::of(&pair.b).args(&["--cause", "checksum-error"]).start();
     let flood = hop.udp(64, 7002, 1, &[]);
     pair.a.send_frames("eth0", std::iter::repeat_n(&flood, FLOOD).chain([&damaged]));

@@ -42,6 +42,8 @@ fn router_with_a_smaller_mtu_ahead() {
                 "len": family.header_len() + 8 + PAYLOAD}),
         });
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        let len = family.header_len() + 8 + PAYLOAD;
+        assert_eq!(event["evidence"]["mtu"], json!({"len": len, "limit": 1300, "device": "right"}));
     }
 }
 
@@ -89,6 +91,8 @@ fn veth_whose_other_end_has_a_smaller_mtu() {
                 "len": family.header_len() + 8 + PAYLOAD}),
         });
         assert_eq!(event["interface"]["name"], "eth0", "{event}");
+        let len = family.header_len() + 8 + PAYLOAD;
+        assert_eq!(event["evidence"]["mtu"], json!({"len": len, "limit": 1300, "device": "eth0"}));
     }
 }
 

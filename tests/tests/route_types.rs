@@ -18,6 +18,9 @@ struct Refusal {
     prepare: fn(&Netns, Family),
     /// Class of the drops.
     class: &'static str,
+    /// Type and error of the route, as evidence; nothing where no route refuses, and something else may
+    /// look the same.
+    route: Option<(&'static str, &'static str)>,
     /// A counter of the kernel that counts just these, where there is one.
     counter: Option<&'static str>,
 }
@@ -25,7 +28,7 @@ struct Refusal {
 /// Sends datagrams through the router and returns the first event of their drops.
 #[track_caller]
 fn refused(name: &str, refusal: &Refusal) -> Option<Value> {
-    let Refusal { family, prepare, class, counter } = *refusal;
+    let Refusal { family, prepare, class, route, counter } = *refusal;
     let lab = Lab::new(name, &["nft"])?;
     let routed = lab.routed_of(family);
     prepare(&routed.r, family);
@@ -46,8 +49,11 @@ fn refused(name: &str, refusal: &Refusal) -> Option<Value> {
 
     let outcome = tracing.stop();
     let event = outcome.expect(&dropped(&routed, family, class));
-    assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    let confidence = if route.is_some() { "observed" } else { "inferred" };
+    assert_eq!(event["cause"]["confidence"], confidence, "{event}");
     assert_eq!(event["interface"]["name"], "left", "{event}");
+    let evidence = route.map_or(Value::Null, |(kind, error)| json!({"type": kind, "error": error}));
+    assert_eq!(event["evidence"]["route"], evidence, "{event}");
     Some(event.clone())
 }
 
@@ -73,7 +79,16 @@ fn unreachable() {
         [("unreachable", Family::Ipv4, None), ("unreachable6", Family::Ipv6, Some("Ip6InNoRoutes"))]
     {
         let prepare = |r: &Netns, family| route(r, family, "unreachable");
-        refused(name, &Refusal { family, prepare, class: "harmful", counter });
+        refused(
+            name,
+            &Refusal {
+                family,
+                prepare,
+                class: "harmful",
+                route: Some(("unreachable", "EHOSTUNREACH")),
+                counter,
+            },
+        );
     }
 }
 
@@ -83,7 +98,10 @@ fn prohibit() {
         [("prohibit", Family::Ipv4, None), ("prohibit6", Family::Ipv6, Some("Ip6InNoRoutes"))]
     {
         let prepare = |r: &Netns, family| route(r, family, "prohibit");
-        refused(name, &Refusal { family, prepare, class: "harmful", counter });
+        refused(
+            name,
+            &Refusal { family, prepare, class: "harmful", route: Some(("prohibit", "EACCES")), counter },
+        );
     }
 }
 
@@ -91,7 +109,16 @@ fn prohibit() {
 fn blackhole() {
     for (name, family) in [("blackhole", Family::Ipv4), ("blackhole6", Family::Ipv6)] {
         let prepare = |r: &Netns, family| route(r, family, "blackhole");
-        refused(name, &Refusal { family, prepare, class: "harmful", counter: None });
+        refused(
+            name,
+            &Refusal {
+                family,
+                prepare,
+                class: "harmful",
+                route: Some(("blackhole", "EINVAL")),
+                counter: None,
+            },
+        );
     }
 }
 
@@ -107,7 +134,10 @@ fn throw_that_leads_nowhere() {
             r.run(&format!("{ip} route add throw {net} table 77"));
             r.run(&format!("{ip} rule add priority 100 table 77"));
         };
-        refused(name, &Refusal { family, prepare, class: "suspect", counter });
+        refused(
+            name,
+            &Refusal { family, prepare, class: "suspect", route: Some(("none", "ENETUNREACH")), counter },
+        );
     }
 }
 
@@ -118,7 +148,16 @@ fn no_route() {
         ("no-route6", Family::Ipv6, Some("Ip6InNoRoutes")),
     ];
     for (name, family, counter) in counters {
-        refused(name, &Refusal { family, prepare: |_, _| {}, class: "suspect", counter });
+        refused(
+            name,
+            &Refusal {
+                family,
+                prepare: |_, _| {},
+                class: "suspect",
+                route: Some(("none", "ENETUNREACH")),
+                counter,
+            },
+        );
     }
 }
 
@@ -129,13 +168,15 @@ fn host_that_does_not_forward() {
         ("no-forward6", Family::Ipv6, Some("Ip6InAddrErrors")),
     ];
     for (name, family, counter) in counters {
+        // IPv6 has a good route in hand when it finds that it may not forward.
+        let route = family.pick(Some(("none", "EHOSTUNREACH")), None);
         let prepare = |r: &Netns, family: Family| {
             // The route is there, the will is not.
             let via = family.pick("10.2.0.2", "fd02::2");
             r.run(&format!("{} route add default via {via}", family.ip()));
             r.sysctl(family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"), "0");
         };
-        refused(name, &Refusal { family, prepare, class: "suspect", counter });
+        refused(name, &Refusal { family, prepare, class: "suspect", route, counter });
     }
 }
 

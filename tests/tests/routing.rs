@@ -1,29 +1,35 @@
 //! Packets that a router cannot or will not pass on.
 
 use netdrop_tests::frame::Hop;
-use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Lab, Trace, wait};
+use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
 use serde_json::json;
 
 #[test]
 fn ttl_expired() {
-    let Some(lab) = Lab::new("ttl", &[]) else { return };
-    let routed = lab.routed();
-    let tracing = Trace::of(&routed.r).start();
+    for (name, family, counter) in
+        [("ttl", Family::Ipv4, "IpInHdrErrors"), ("ttl6", Family::Ipv6, "Ip6InHdrErrors")]
+    {
+        let Some(lab) = Lab::new(name, &[]) else { return };
+        let routed = lab.routed_of(family);
+        let tracing = Trace::of(&routed.r).start();
 
-    let socket = routed.a.udp_socket("10.1.0.2:5202");
-    socket.set_ttl(1).expect("set the TTL");
-    send_udp(&socket, "10.2.0.2:5203", 6, 64);
-    wait::until_counter("IpInHdrErrors", 6, || routed.r.mib("IpInHdrErrors"));
+        let mut hop = Hop::between(routed.a_end, routed.left);
+        hop.dst = routed.b_end.ip;
+        routed.a.send_frames("eth0", [&hop.udp(1, 5202, 5203, &[0; 64]); 6]);
+        wait::until_counter(counter, 6, || routed.r.mib(counter));
 
-    tracing.stop().expect(&Dropped {
-        cause: "ttl-expired",
-        class: "suspect",
-        netns: &routed.r,
-        count: 6,
-        packet: json!({"family": "ipv4", "proto": "udp", "src": "10.1.0.2", "sport": 5202,
-            "dst": "10.2.0.2", "dport": 5203, "len": 92}),
-    });
+        let outcome = tracing.stop();
+        let event = outcome.expect(&Dropped {
+            cause: "ttl-expired",
+            class: "suspect",
+            netns: &routed.r,
+            count: 6,
+            packet: json!({"family": family.name(), "proto": "udp", "src": routed.a_end.ip.to_string(),
+                "sport": 5202, "dst": routed.b_end.ip.to_string(), "dport": 5203,
+                "len": family.header_len() + 8 + 64}),
+        });
+        assert_eq!(event["cause"]["confidence"], "observed");
+    }
 }
 
 #[test]
