@@ -42,7 +42,8 @@ impl Direction {
     #[must_use]
     pub fn of(event: &DropEvent, input: Option<&str>, location: Option<&str>) -> Option<Self> {
         /// Functions that drop before the stack has noted the arriving interface.
-        const BEFORE_ARRIVAL: &[&str] = &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic"];
+        const BEFORE_ARRIVAL: &[&str] =
+            &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic", "veth_xdp_rcv_skb"];
         if event.tuple.ethertype == 0 {
             // Nothing that goes anywhere: data of a local socket, or bytes nobody can read.
             return None;
@@ -172,6 +173,7 @@ mod tests {
             (HAVE_SENDER, 0, None, None, Some(Direction::Out)),
             (HAVE_ROUTE, 0, Some("ip_forward"), None, Some(Direction::Out)),
             (HAVE_SENDER, 0, None, Some("enqueue_to_backlog"), Some(Direction::In)),
+            (HAVE_SENDER, 0, None, Some("veth_xdp_rcv_skb"), Some(Direction::In)),
             (0, 0, None, None, None),
         ];
         for (have, iif, input, location, expected) in cases {

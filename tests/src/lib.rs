@@ -7,6 +7,7 @@
 //! what they tried, because the only thing a test can do about an error is fail.
 
 pub mod binary;
+pub mod bpf;
 pub mod contract;
 pub mod counters;
 pub mod damage;
@@ -25,6 +26,7 @@ pub mod rules;
 pub mod scene;
 pub mod stall;
 pub mod tcp;
+pub mod tc;
 pub mod trace;
 pub mod traffic;
 pub mod wait;
