@@ -131,15 +131,26 @@ impl Program {
             .unwrap_or_else(|error| panic!("attach a program to a cgroup: {error}"))
     }
 
+    /// Makes it the filter of a socket, for as long as that lives.
+    #[track_caller]
+    pub fn attach_socket(&self, socket: &impl AsFd) {
+        let program = self.program.as_raw_fd();
+        // SAFETY: the pointer is to a live integer and the length is that type's.
+        let attached = unsafe {
+            libc::setsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_BPF,
+                (&raw const program).cast(),
+                size_of_val(&program) as libc::socklen_t,
+            )
+        };
+        assert_eq!(attached, 0, "SO_ATTACH_BPF: {}", io::Error::last_os_error());
+    }
+
     fn attach(&self, target: u32, kind: u32, flags: u32) -> io::Result<Link> {
         let create = LinkCreate { program: self.program.as_raw_fd() as u32, target, kind, flags };
         Ok(Link { _link: bpf_fd(Command::LinkCreate, &create)? })
-    }
-}
-
-impl AsFd for Program {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
     }
 }
 

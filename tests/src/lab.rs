@@ -46,6 +46,11 @@ impl Lab {
         Self::make(name, tools, true)
     }
 
+    /// What the names of everything in this lab begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether it is the only lab.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone

@@ -8,6 +8,7 @@
 
 pub mod binary;
 pub mod bpf;
+pub mod cgroup;
 pub mod contract;
 pub mod counters;
 pub mod damage;
