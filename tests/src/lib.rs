@@ -13,6 +13,7 @@ pub mod contract;
 pub mod counters;
 pub mod damage;
 pub mod family;
+pub mod firewall;
 pub mod flood;
 pub mod fragment;
 pub mod frame;

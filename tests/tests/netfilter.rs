@@ -1,149 +1,252 @@
-//! Packets that a firewall rule drops: each hook, with nft and with iptables-legacy.
+//! Packets that a firewall rule drops or rejects: each family, hook and tool.
 
+use std::net::IpAddr;
+
+use netdrop_tests::family::at;
+use netdrop_tests::firewall::{Hook, Rule, To, Tool, Verdict};
 use netdrop_tests::link::Routed;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Lab, Netns, Trace, lab, wait};
+use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, lab, wait};
 use serde_json::json;
 
-/// Source and destination port of all datagrams here.
-const PORTS: (u16, u16) = (5100, 5101);
+/// Source port of all datagrams here.
+const FROM: u16 = 5100;
 
-/// What a packet passes on its way.
-#[derive(Clone, Copy)]
-enum Hook {
-    Input,
-    Forward,
-    Output,
+/// Datagrams to a rule that drops all.
+const FEW: u64 = 5;
+
+/// Datagrams to a rule that drops half: so many that a fair coin never shows one side only.
+const MANY: u64 = 200;
+
+/// How a packet passes the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// To the router.
+    In,
+    /// Through it.
+    Through,
+    /// From it.
+    Out,
 }
 
-impl Hook {
-    /// As nft spells it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::Forward => "forward",
-            Self::Output => "output",
+impl Path {
+    /// As netdrop's `direction` spells it, for a packet on this path that is dropped at `hook`.
+    fn direction(self, hook: Hook) -> &'static str {
+        match (self, hook) {
+            // Not routed yet.
+            (_, Hook::Prerouting | Hook::Ingress(_)) | (Self::In, _) => "in",
+            (Self::Through, _) => "forward",
+            (Self::Out, _) => "out",
         }
     }
 
-    /// As netdrop's `direction` spells it.
-    fn direction(self) -> &'static str {
+    /// Who sends, from which address, to which.
+    fn ends(self, routed: &Routed) -> (&Netns, IpAddr, IpAddr) {
+        let (a, left, right, b) = (routed.a_end.ip, routed.left.ip, routed.right.ip, routed.b_end.ip);
         match self {
-            Self::Input => "in",
-            Self::Forward => "forward",
-            Self::Output => "out",
-        }
-    }
-
-    /// Who sends to whom, so that the packet passes this hook of the router.
-    fn path(self, routed: &Routed) -> (&Netns, &'static str, &'static str) {
-        match self {
-            Self::Input => (&routed.a, "10.1.0.2", "10.1.0.1"),
-            Self::Forward => (&routed.a, "10.1.0.2", "10.2.0.2"),
-            Self::Output => (&routed.r, "10.2.0.1", "10.2.0.2"),
+            Self::In => (&routed.a, a, left),
+            Self::Through => (&routed.a, a, b),
+            Self::Out => (&routed.r, right, b),
         }
     }
 }
 
-/// Sends `sent` datagrams through `hook` of the router, where a rule drops as many as `packets` tells,
-/// and expects exactly these.
-fn expect_rule_drops(hook: Hook, routed: &Routed, sent: u64, packets: impl Fn() -> u64) -> u64 {
+/// The hooks of the IP layer, each with the ways that lead there.
+const IP_HOOKS: [(Hook, Path); 7] = [
+    (Hook::Prerouting, Path::In),
+    (Hook::Prerouting, Path::Through),
+    (Hook::Input, Path::In),
+    (Hook::Forward, Path::Through),
+    (Hook::Output, Path::Out),
+    (Hook::Postrouting, Path::Through),
+    (Hook::Postrouting, Path::Out),
+];
+
+/// A rule that has done its work.
+struct Provoked {
+    hook: Hook,
+    path: Path,
+    /// Destination port: no two rules have the same.
+    port: u16,
+    src: String,
+    dst: String,
+    dropped: u64,
+}
+
+/// Puts a rule of `tool` at each of `hooks` in turn, sends datagrams there, and expects exactly those that it
+/// counted.
+#[track_caller]
+fn each_hook(name: &str, tool: Tool, family: Family, verdict: Verdict, half: bool, hooks: &[(Hook, Path)]) {
+    let Some(lab) = Lab::new(name, &[tool.program()]) else { return };
+    let routed = lab.routed_of(family);
     let tracing = Trace::of(&routed.r).start();
-    let (sender, src, dst) = hook.path(routed);
-    let socket = sender.udp_socket(&format!("{src}:{}", PORTS.0));
-    let result = send_udp(&socket, &format!("{dst}:{}", PORTS.1), sent, 64);
-    let dropped = wait::until_stable("the rule's counter", packets);
-    if matches!(hook, Hook::Output) {
-        assert_eq!(result.refused, dropped, "the sender is told of drops on the way out");
+    let mut all = Vec::new();
+    for ((hook, path), port) in hooks.iter().zip(5101..) {
+        let to = if half { To::udp(port).half() } else { To::udp(port) };
+        match routed.r.rule(tool, *hook, to, verdict) {
+            Ok(rule) => all.push(provoke(&rule, *path, &routed, half)),
+            Err(refused) => lab::skip_for_kernel(name, &format!("{tool:?} at {hook:?}"), &refused),
+        }
+    }
+    if all.is_empty() {
+        return;
     }
 
     let outcome = tracing.stop();
-    let event = outcome.expect(&Dropped {
+    outcome.expect(&Dropped {
         cause: "netfilter-rule",
         class: "harmful",
         netns: &routed.r,
-        count: dropped,
-        packet: json!({"family": "ipv4", "proto": "udp", "src": src, "sport": PORTS.0,
-            "dst": dst, "dport": PORTS.1, "len": 92}),
+        count: all.iter().map(|rule| rule.dropped).sum(),
+        packet: json!({"family": family.name(), "proto": "udp", "sport": FROM}),
     });
-    assert_eq!(event["direction"], hook.direction());
-    assert_eq!(event["reason"], "NETFILTER_DROP");
-    dropped
-}
-
-fn nft_drops_all(hook: Hook) {
-    let Some(lab) = Lab::new(&format!("nft-{}", hook.name()), &["nft"]) else { return };
-    let routed = lab.routed();
-    routed.r.nft_drop(hook.name(), &format!("udp dport {}", PORTS.1));
-    let dropped = expect_rule_drops(hook, &routed, 10, || routed.r.nft_packets(hook.name()));
-    assert_eq!(dropped, 10);
-}
-
-fn iptables_drops_all(hook: Hook) {
-    let name = format!("iptables-{}", hook.name());
-    let Some(lab) = Lab::new(&name, &["iptables-legacy"]) else { return };
-    let routed = lab.routed();
-    let chain = hook.name().to_uppercase();
-    if let Err(refused) = routed.r.iptables_drop(&chain, &format!("-p udp --dport {}", PORTS.1)) {
-        return lab::skip_for_kernel(&name, "iptables-legacy filter table", &refused);
+    for Provoked { hook, path, port, src, dst, dropped } in all {
+        let mut events = outcome.events_of("netfilter-rule", &routed.r);
+        events.retain(|event| event["packet"]["dport"] == port);
+        outcome.expect_count(&format!("{hook:?} {path:?}"), events.len() as u64, dropped);
+        for event in events {
+            assert_eq!(event["packet"]["src"], src, "{event}");
+            assert_eq!(event["packet"]["dst"], dst, "{event}");
+            assert_eq!(event["packet"]["len"], family.header_len() + 8 + 64, "{event}");
+            assert_eq!(event["direction"], path.direction(hook), "{event}");
+            assert_eq!(event["reason"], "NETFILTER_DROP", "{event}");
+        }
     }
-    let dropped = expect_rule_drops(hook, &routed, 10, || routed.r.iptables_packets(&chain));
-    assert_eq!(dropped, 10);
+}
+
+/// Sends datagrams to the port of a rule, half of which it drops or all.
+#[track_caller]
+fn provoke(rule: &Rule<'_>, path: Path, routed: &Routed, half: bool) -> Provoked {
+    let (hook, port) = (rule.hook(), rule.port());
+    let (sender, src, dst) = path.ends(routed);
+    let sent = if half { MANY } else { FEW };
+    let result = send_udp(&sender.udp_socket(&at(src, FROM)), &at(dst, port), sent, 64);
+    let dropped = if half {
+        wait::until_stable("the rule's counter", || rule.packets())
+    } else {
+        wait::until_counter("the rule's counter", sent, || rule.packets());
+        sent
+    };
+    assert!(!half || dropped < sent, "a rule that drops half dropped all");
+    let told = path == Path::Out && !matches!(hook, Hook::Egress(_));
+    assert_eq!(result.refused, if told { dropped } else { 0 }, "senders are told what {hook:?} drops");
+    Provoked { hook, path, port, src: src.to_string(), dst: dst.to_string(), dropped }
+}
+
+/// Every datagram, at each of `hooks`.
+#[track_caller]
+fn drops(name: &str, tool: Tool, family: Family, hooks: &[(Hook, Path)]) {
+    each_hook(name, tool, family, Verdict::Drop, false, hooks);
 }
 
 #[test]
-fn nft_input() {
-    nft_drops_all(Hook::Input);
+fn nft_ip() {
+    drops("nft-ip", Tool::Nft("ip"), Family::Ipv4, &IP_HOOKS);
 }
 
 #[test]
-fn nft_forward() {
-    nft_drops_all(Hook::Forward);
+fn nft_ip6() {
+    drops("nft-ip6", Tool::Nft("ip6"), Family::Ipv6, &IP_HOOKS);
 }
 
 #[test]
-fn nft_output() {
-    nft_drops_all(Hook::Output);
+fn nft_inet() {
+    drops("nft-inet-4", Tool::Nft("inet"), Family::Ipv4, &IP_HOOKS);
+    drops("nft-inet-6", Tool::Nft("inet"), Family::Ipv6, &IP_HOOKS);
 }
 
 #[test]
-fn iptables_input() {
-    iptables_drops_all(Hook::Input);
+fn nft_netdev() {
+    let hooks = [
+        (Hook::Ingress("left"), Path::In),
+        (Hook::Ingress("left"), Path::Through),
+        (Hook::Egress("right"), Path::Through),
+        (Hook::Egress("right"), Path::Out),
+    ];
+    drops("nft-netdev-4", Tool::Nft("netdev"), Family::Ipv4, &hooks);
+    drops("nft-netdev-6", Tool::Nft("netdev"), Family::Ipv6, &hooks);
+}
+
+/// The hooks of a table of xtables.
+fn hooks_of(table: &str) -> Vec<(Hook, Path)> {
+    let has = |hook| match table {
+        "filter" => matches!(hook, Hook::Input | Hook::Forward | Hook::Output),
+        "raw" => matches!(hook, Hook::Prerouting | Hook::Output),
+        _ => true,
+    };
+    IP_HOOKS.into_iter().filter(|(hook, _)| has(*hook)).collect()
 }
 
 #[test]
-fn iptables_forward() {
-    iptables_drops_all(Hook::Forward);
+fn iptables() {
+    for table in ["raw", "mangle", "filter"] {
+        let name = format!("iptables-{table}");
+        drops(&name, Tool::Xtables(Family::Ipv4, table), Family::Ipv4, &hooks_of(table));
+    }
 }
 
 #[test]
-fn iptables_output() {
-    iptables_drops_all(Hook::Output);
+fn ip6tables() {
+    for table in ["raw", "mangle", "filter"] {
+        let name = format!("ip6tables-{table}");
+        drops(&name, Tool::Xtables(Family::Ipv6, table), Family::Ipv6, &hooks_of(table));
+    }
 }
+
+/// A rule that drops half of what it matches, on the way in and out.
+const HALF_AT: [(Hook, Path); 2] = [(Hook::Input, Path::In), (Hook::Output, Path::Out)];
 
 #[test]
 fn nft_drops_some_at_random() {
-    for hook in [Hook::Input, Hook::Output] {
-        let Some(lab) = Lab::new(&format!("nft-random-{}", hook.name()), &["nft"]) else { return };
-        let routed = lab.routed();
-        routed.r.nft_drop(hook.name(), &format!("udp dport {} numgen random mod 2 < 1", PORTS.1));
-        let dropped = expect_rule_drops(hook, &routed, 200, || routed.r.nft_packets(hook.name()));
-        assert!(dropped < 200, "a rule that drops half of 200 dropped all");
-    }
+    each_hook("nft-random", Tool::Nft("inet"), Family::Ipv4, Verdict::Drop, true, &HALF_AT);
 }
 
 #[test]
 fn iptables_drops_some_at_random() {
-    for hook in [Hook::Input, Hook::Output] {
-        let name = format!("iptables-random-{}", hook.name());
-        let Some(lab) = Lab::new(&name, &["iptables-legacy"]) else { return };
-        let routed = lab.routed();
-        let chain = hook.name().to_uppercase();
-        let half = "-m statistic --mode random --probability 0.5";
-        if let Err(refused) = routed.r.iptables_drop(&chain, &format!("-p udp --dport {} {half}", PORTS.1)) {
-            return lab::skip_for_kernel(&name, "iptables-legacy statistic match", &refused);
+    let tool = Tool::Xtables(Family::Ipv4, "filter");
+    each_hook("iptables-random", tool, Family::Ipv4, Verdict::Drop, true, &HALF_AT);
+}
+
+/// Hooks where every tool can reject.
+const REJECT_AT: [(Hook, Path); 3] =
+    [(Hook::Input, Path::In), (Hook::Forward, Path::Through), (Hook::Output, Path::Out)];
+
+#[test]
+fn rejected_with_an_icmp_error() {
+    for (family, nft) in [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")] {
+        for tool in [Tool::Nft(nft), Tool::Nft("inet"), Tool::Xtables(family, "filter")] {
+            let name = format!("reject-{}-{}", tool.program(), family.name());
+            each_hook(&name, tool, family, Verdict::Reject, false, &REJECT_AT);
         }
-        let dropped = expect_rule_drops(hook, &routed, 200, || routed.r.iptables_packets(&chain));
-        assert!(dropped < 200, "a rule that drops half of 200 dropped all");
+    }
+}
+
+#[test]
+fn rejected_with_a_reset() {
+    for (family, nft) in [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")] {
+        for tool in [Tool::Nft(nft), Tool::Nft("inet"), Tool::Xtables(family, "filter")] {
+            let name = format!("reset-{}-{}", tool.program(), family.name());
+            let Some(lab) = Lab::new(&name, &[tool.program()]) else { return };
+            let routed = lab.routed_of(family);
+            for (hook, path) in [(Hook::Input, Path::In), (Hook::Forward, Path::Through)] {
+                let rule = match routed.r.rule(tool, hook, To::tcp(5101), Verdict::Reset) {
+                    Ok(rule) => rule,
+                    Err(refused) => return lab::skip_for_kernel(&name, &format!("{tool:?} with reset"), &refused),
+                };
+                let tracing = Trace::of(&routed.r).start();
+                let (client, src, dst) = path.ends(&routed);
+                client.connect_refused(&at(dst, 5101));
+                wait::until_counter("the rule's counter", 1, || rule.packets());
+                let outcome = tracing.stop();
+                outcome.expect(&Dropped {
+                    cause: "netfilter-rule",
+                    class: "harmful",
+                    netns: &routed.r,
+                    count: 1,
+                    packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S",
+                        "src": src.to_string(), "dst": dst.to_string(), "dport": 5101}),
+                });
+            }
+        }
     }
 }
