@@ -95,8 +95,8 @@ impl Program {
             instructions: instructions.as_ptr() as u64,
             licence: LICENCE.as_ptr() as u64,
         };
-        let program =
-            bpf_fd(Command::ProgLoad, &load).unwrap_or_else(|error| panic!("load a {kind:?} program: {error}"));
+        let program = bpf_fd(Command::ProgLoad, &load)
+            .unwrap_or_else(|error| panic!("load a {kind:?} program: {error}"));
         Self { program, packets }
     }
 

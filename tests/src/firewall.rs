@@ -200,7 +200,10 @@ impl Rule<'_> {
             Verdict::Reset => "REJECT --reject-with tcp-reset",
         };
         let chain = self.hook.name().to_uppercase();
-        format!("{} -w -t {table} {action} {chain} -p {protocol} --dport {port} {half} -j {verdict}", self.tool.program())
+        format!(
+            "{} -w -t {table} {action} {chain} -p {protocol} --dport {port} {half} -j {verdict}",
+            self.tool.program()
+        )
     }
 }
 

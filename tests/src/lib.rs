@@ -8,6 +8,7 @@
 
 pub mod binary;
 pub mod bpf;
+pub mod bridge;
 pub mod cgroup;
 pub mod contract;
 pub mod counters;

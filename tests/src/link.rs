@@ -16,6 +16,13 @@ pub struct End {
     pub ip: IpAddr,
 }
 
+impl End {
+    /// The hardware address as `ip` spells it.
+    pub fn mac_text(&self) -> String {
+        spell(self.mac)
+    }
+}
+
 /// Two namespaces on one wire: `a` 10.0.0.1 and `b` 10.0.0.2 (fd00::1 and fd00::2), both on `eth0`.
 pub struct Pair {
     /// The first host.

@@ -27,8 +27,9 @@ impl Netns {
             Side::Egress => "egress",
         };
         self.try_tc(&format!("qdisc replace dev {device} clsact"))?;
-        let mut filter = self
-            .command(&format!("tc filter add dev {device} {side} protocol {protocol} bpf direct-action bytecode"));
+        let mut filter = self.command(&format!(
+            "tc filter add dev {device} {side} protocol {protocol} bpf direct-action bytecode"
+        ));
         // One instruction: return TC_ACT_SHOT.
         accepted(filter.arg("1,6 0 0 2,"))
     }

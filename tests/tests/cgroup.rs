@@ -19,10 +19,8 @@ const REFUSE: i32 = 0;
 
 /// Both families: name, pair of hosts, their addresses.
 type Family = (&'static str, fn(&Lab) -> Pair, &'static str, &'static str);
-const FAMILIES: [Family; 2] = [
-    ("ipv4", Lab::pair, "10.0.0.1", "10.0.0.2"),
-    ("ipv6", Lab::pair_with_ipv6, "fd00::1", "fd00::2"),
-];
+const FAMILIES: [Family; 2] =
+    [("ipv4", Lab::pair, "10.0.0.1", "10.0.0.2"), ("ipv6", Lab::pair_with_ipv6, "fd00::1", "fd00::2")];
 
 #[test]
 fn egress() {

@@ -231,7 +231,9 @@ fn rejected_with_a_reset() {
             for (hook, path) in [(Hook::Input, Path::In), (Hook::Forward, Path::Through)] {
                 let rule = match routed.r.rule(tool, hook, To::tcp(5101), Verdict::Reset) {
                     Ok(rule) => rule,
-                    Err(refused) => return lab::skip_for_kernel(&name, &format!("{tool:?} with reset"), &refused),
+                    Err(refused) => {
+                        return lab::skip_for_kernel(&name, &format!("{tool:?} with reset"), &refused);
+                    }
                 };
                 let tracing = Trace::of(&routed.r).start();
                 let (client, src, dst) = path.ends(&routed);

@@ -23,7 +23,8 @@ fn frames_through(side: Side, reason: &str, direction: &str) {
         if let Err(refused) = filtering.tc_drop("eth0", side, protocol) {
             return lab::skip_for_kernel(&name, "classic BPF filter of tc", &refused);
         }
-        let frame = Hop::between(pair.a_end, pair.b_end).with_src(src).with_dst(dst).udp(64, 5420, 5421, &[0; 64]);
+        let frame =
+            Hop::between(pair.a_end, pair.b_end).with_src(src).with_dst(dst).udp(64, 5420, 5421, &[0; 64]);
         let tracing = Trace::of(filtering).start();
 
         pair.a.send_frames("eth0", [&frame; PACKETS as usize]);

@@ -17,7 +17,8 @@ fn judged_by_xdp(name: &str, mode: XdpMode, answer: i32, class: &'static str) ->
         let lab = Lab::new(name, &[])?;
         // No host here speaks IPv6: the program sees nothing that the scenario did not send.
         let pair = lab.pair();
-        let frame = Hop::between(pair.a_end, pair.b_end).with_src(src).with_dst(dst).udp(64, 5410, 5411, &[0; 64]);
+        let frame =
+            Hop::between(pair.a_end, pair.b_end).with_src(src).with_dst(dst).udp(64, 5410, 5411, &[0; 64]);
         let program = Program::load(Kind::Xdp, answer);
         let _attached = program.attach_xdp(&pair.b, "eth0", mode).expect("veth runs XDP programs");
         let tracing = Trace::of(&pair.b).start();
