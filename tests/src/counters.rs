@@ -33,18 +33,31 @@ impl Netns {
         parse_tables(&tables).chain(parse_lines(&six)).collect()
     }
 
-    /// Packets that the root qdisc of `device` and its children dropped, as `tc -s qdisc` says.
+    /// Packets that the queues and filters of `device` dropped, as `tc -s qdisc` says.
     #[track_caller]
     pub fn qdisc_drops(&self, device: &str) -> u64 {
-        let qdiscs = json(&self.run(&format!("tc -s -j qdisc show dev {device}")));
-        qdiscs
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|qdisc| {
-                qdisc["drops"].as_u64().unwrap_or_else(|| panic!("no drops in tc's answer: {qdisc}"))
-            })
-            .sum()
+        self.qdisc_sums(device).0
+    }
+
+    /// Packets that the queues and filters of `device` dropped, and those that they hold.
+    #[track_caller]
+    pub fn qdisc_sums(&self, device: &str) -> (u64, u64) {
+        let listed = json(&self.run(&format!("tc -s -j qdisc show dev {device}")));
+        let qdiscs: Vec<&Value> = listed.as_array().into_iter().flatten().collect();
+        let has_children = |qdisc: &Value| {
+            // The parent of clsact has its own number.
+            let others = qdiscs.iter().filter(|other| other["handle"] != qdisc["handle"]);
+            let mut parents = others.filter_map(|other| other["parent"].as_str()?.split_once(':'));
+            parents.any(|(parent, _)| qdisc["handle"] == format!("{parent}:"))
+        };
+        let number = |qdisc: &Value, name: &str| {
+            qdisc[name].as_u64().unwrap_or_else(|| panic!("no {name} in tc's answer: {qdisc}"))
+        };
+        // A qdisc with children counts what they dropped once more, and not always as often.
+        let leaves = qdiscs.iter().filter(|qdisc| !has_children(qdisc));
+        leaves.fold((0, 0), |(drops, held), qdisc| {
+            (drops + number(qdisc, "drops"), held + number(qdisc, "qlen"))
+        })
     }
 
     /// A counter of `ip -s -s link`, such as `/stats64/rx/otherhost_dropped`; `None` where this `ip` or

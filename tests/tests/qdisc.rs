@@ -1,48 +1,200 @@
-//! Packets that a full queue of a device refuses.
+//! Packets that the queue in front of a device drops.
 
-use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Lab, Trace, lab, wait};
-use serde_json::json;
+use netdrop_tests::family::at;
+use netdrop_tests::frame::Hop;
+use netdrop_tests::link::Pair;
+use netdrop_tests::traffic::{Sent, send_udp};
+use netdrop_tests::{Dropped, Family, Lab, Trace, lab, wait};
+use serde_json::{Value, json};
+
+/// Queues in front of `eth0`, and what becomes of the packets that they drop.
+struct Queues<'a> {
+    /// Of the scenario, and of what the kernel must have.
+    name: &'a str,
+    /// What `tc` is told.
+    commands: &'a [&'a str],
+    cause: &'static str,
+    class: &'static str,
+}
+
+/// Datagrams of each run.
+const SENT: u64 = 60;
+
+impl Queues<'_> {
+    /// Sends datagrams of each family through the queues, expects an event for each that they dropped, and lets
+    /// `check` look at the first one and at what the sender was told.
+    #[track_caller]
+    fn expect_drops(&self, check: impl Fn(&Pair, &Value, Sent, u64)) {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let name = format!("{}-{}", self.name, family.name());
+            let Some(lab) = Lab::new(&name, &["tc"]) else { return };
+            let pair = lab.pair_of(family);
+            if let Some(refused) = self.commands.iter().find_map(|words| pair.a.try_tc(words).err()) {
+                return lab::skip_for_kernel(&name, self.name, &refused);
+            }
+            let tracing = Trace::of(&pair.a).start();
+
+            let (src, dst) = (pair.a_end.ip, pair.b_end.ip);
+            let told = send_udp(&pair.a.udp_socket(&at(src, 5400)), &at(dst, 5401), SENT, 1000);
+            // Some drop on the way out, and go on until they are empty.
+            let (dropped, _) = wait::until_stable("drops and backlog", || pair.a.qdisc_sums("eth0"));
+
+            let outcome = tracing.stop();
+            let event = outcome.expect(&Dropped {
+                cause: self.cause,
+                class: self.class,
+                netns: &pair.a,
+                count: dropped,
+                packet: json!({"family": family.name(), "proto": "udp", "src": src.to_string(), "sport": 5400,
+                    "dst": dst.to_string(), "dport": 5401, "len": family.header_len() + 8 + 1000}),
+            });
+            assert_eq!(event["interface"]["name"], "eth0", "{event}");
+            assert_eq!(event["direction"], "out", "{event}");
+            assert_eq!(pair.a.qdisc_drops("eth0"), dropped, "packets were still on their way");
+            check(&pair, event, told, dropped);
+        }
+    }
+}
 
 #[test]
 fn tbf_over_its_limit() {
-    let Some(lab) = Lab::new("tbf", &["tc"]) else { return };
-    let pair = lab.pair();
-    let tbf = "tc qdisc add dev eth0 root tbf rate 64kbit burst 1600 limit 3000";
-    let added = pair.a.command(tbf).output().expect("start tc");
-    if !added.status.success() {
-        return lab::skip_for_kernel("tbf", "tbf qdisc", &String::from_utf8_lossy(&added.stderr));
+    let commands = ["qdisc add dev eth0 root tbf rate 64kbit burst 1600 limit 3000"];
+    let queues = Queues { name: "tbf", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
+    queues.expect_drops(|pair, event, told, dropped| {
+        assert!(dropped < SENT, "the first packet always passes");
+        // The limit is in bytes, which the kernel's record of the queue does not show.
+        assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+        // What the catalogue says of senders and counters.
+        assert_eq!(told, Sent { accepted: SENT, refused: 0 });
+        let counters = match pair.a_end.ip.is_ipv4() {
+            true => ["IpOutDiscards", "UdpSndbufErrors"],
+            false => ["Ip6OutDiscards", "Udp6SndbufErrors"],
+        };
+        for counter in counters {
+            assert_eq!(pair.a.mib(counter), dropped, "{counter}");
+        }
+    });
+}
+
+#[test]
+fn child_of_htb_at_its_limit() {
+    let commands = [
+        "qdisc add dev eth0 root handle 1: htb default 10 r2q 1",
+        "class add dev eth0 parent 1: classid 1:10 htb rate 8kbit burst 2k cburst 2k",
+        "qdisc add dev eth0 parent 1:10 handle 10: pfifo limit 3",
+    ];
+    let queues = Queues { name: "htb", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
+    queues.expect_drops(|_, event, _, dropped| {
+        assert!(dropped < SENT, "the first packets always pass");
+        // The child's limit; the root has none.
+        assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+    });
+}
+
+#[test]
+fn pfifo_without_room() {
+    let commands = ["qdisc add dev eth0 root pfifo limit 0"];
+    let queues = Queues { name: "pfifo", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
+    queues.expect_drops(|_, _, _, dropped| assert_eq!(dropped, SENT));
+}
+
+#[test]
+fn netem_loss() {
+    let commands = ["qdisc add dev eth0 root netem loss 100%"];
+    let queues = Queues { name: "netem", commands: &commands, cause: "qdisc-netem-loss", class: "harmful" };
+    queues.expect_drops(|pair, event, told, dropped| {
+        assert_eq!(dropped, SENT);
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        // Nothing at all tells the sender.
+        assert_eq!(told, Sent { accepted: SENT, refused: 0 });
+        let counter = if pair.a_end.ip.is_ipv4() { "IpOutDiscards" } else { "Ip6OutDiscards" };
+        assert_eq!(pair.a.mib(counter), 0, "{counter}");
+    });
+}
+
+#[test]
+fn netem_at_its_limit() {
+    let commands = ["qdisc add dev eth0 root netem delay 60s limit 3"];
+    let queues = Queues { name: "netem", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
+    queues.expect_drops(|_, event, _, dropped| {
+        assert_eq!(dropped, SENT - 3);
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    });
+}
+
+/// What a queue with its own limit sits behind, so that it cannot empty itself: tbf gives it a rate.
+const SLOW: &str = "qdisc add dev eth0 root handle 1: tbf rate 8kbit burst 2k limit 1m";
+
+#[test]
+fn fair_queues_at_their_limit() {
+    for (name, queue) in [
+        ("fq_codel", "qdisc add dev eth0 parent 1:1 handle 10: fq_codel limit 3"),
+        ("codel", "qdisc add dev eth0 parent 1:1 handle 10: codel limit 3"),
+        ("fq", "qdisc add dev eth0 parent 1:1 handle 10: fq limit 3"),
+        ("fq", "qdisc add dev eth0 parent 1:1 handle 10: fq limit 1000 flow_limit 3"),
+    ] {
+        let queues = Queues { name, commands: &[SLOW, queue], cause: "qdisc-overlimit", class: "harmful" };
+        queues.expect_drops(|_, _, _, dropped| assert!(dropped < SENT, "{queue}: the first packets pass"));
     }
+}
+
+#[test]
+fn active_queue_management() {
+    for name in ["codel", "fq_codel"] {
+        let queue = format!("qdisc add dev eth0 parent 1:1 handle 10: {name} target 1ms interval 10ms noecn");
+        let commands = ["qdisc add dev eth0 root handle 1: tbf rate 500kbit burst 2k limit 1m", &queue];
+        let queues = Queues { name, commands: &commands, cause: "qdisc-other", class: "suspect" };
+        queues.expect_drops(|_, _, _, dropped| assert!(dropped < SENT, "{queue}: the first packets pass"));
+    }
+}
+
+#[test]
+fn noop_while_the_other_end_is_down() {
+    let Some(lab) = Lab::new("noop", &["tc"]) else { return };
+    let pair = lab.pair();
+    pair.b.run("ip link set eth0 down");
+    // The kernel puts noop in when it gets round to the lost carrier, and says so by the state.
+    wait::until("eth0 is down", || {
+        let state = pair.a.run("ip -br link show dev eth0");
+        if state.contains(" DOWN ") || state.contains(" LOWERLAYERDOWN ") { Ok(()) } else { Err(state) }
+    });
     let tracing = Trace::of(&pair.a).start();
 
-    let socket = pair.a.udp_socket("10.0.0.1:5400");
-    send_udp(&socket, "10.0.0.2:5401", 60, 1000);
-    let dropped = pair.a.qdisc_drops("eth0");
-    assert!(dropped < 60, "the first packet always passes");
+    let told = send_udp(&pair.a.udp_socket("10.0.0.1:5404"), "10.0.0.2:5405", 5, 64);
+    assert_eq!(told, Sent { accepted: 5, refused: 0 });
+    // No host here speaks IPv6; the frame goes as far as the queue all the same.
+    let six = Hop::between(pair.a_end, pair.b_end).with_src("fd00::1").with_dst("fd00::2");
+    pair.a.send_frames("eth0", [&six.udp(64, 5404, 5405, &[0; 64]); 5]);
+    let dropped = || pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
+    wait::until_counter("tx dropped", 10, dropped);
 
     let outcome = tracing.stop();
     let event = outcome.expect(&Dropped {
-        cause: "qdisc-overlimit",
-        class: "harmful",
+        cause: "interface-down",
+        class: "suspect",
         netns: &pair.a,
-        count: dropped,
-        packet: json!({"family": "ipv4", "proto": "udp", "src": "10.0.0.1", "sport": 5400,
-            "dst": "10.0.0.2", "dport": 5401, "len": 1028}),
+        count: 10,
+        packet: json!({"proto": "udp", "sport": 5404, "dport": 5405}),
     });
-    assert_eq!(event["interface"]["name"], "eth0");
-    assert_eq!(event["direction"], "out");
-    wait::until_stable("tbf's drops after the trace", || pair.a.qdisc_drops("eth0"));
-    assert_eq!(pair.a.qdisc_drops("eth0"), dropped, "packets were still on their way");
+    assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    for (family, src, dst) in [("ipv4", "10.0.0.1", "10.0.0.2"), ("ipv6", "fd00::1", "fd00::2")] {
+        let events = outcome.events.iter().filter(|event| event["packet"]["family"] == family);
+        outcome.expect_count(family, events.clone().count() as u64, 5);
+        for event in events {
+            assert_eq!(event["packet"]["src"], src, "{event}");
+            assert_eq!(event["packet"]["dst"], dst, "{event}");
+            assert_eq!(event["interface"]["name"], "eth0", "{event}");
+            assert_eq!(event["direction"], "out", "{event}");
+        }
+    }
 }
 
 #[test]
 fn a_full_queue_of_a_router_drops_forwarded_packets_and_its_own() {
     let Some(lab) = Lab::new("tbf-router", &["tc"]) else { return };
     let routed = lab.routed();
-    let tbf = "tc qdisc add dev right root tbf rate 64kbit burst 1600 limit 3000";
-    let added = routed.r.command(tbf).output().expect("start tc");
-    if !added.status.success() {
-        return lab::skip_for_kernel("tbf-router", "tbf qdisc", &String::from_utf8_lossy(&added.stderr));
+    if let Err(refused) = routed.r.try_tc("qdisc add dev right root tbf rate 64kbit burst 1600 limit 3000") {
+        return lab::skip_for_kernel("tbf-router", "tbf", &refused);
     }
     // The port is open: no ICMP error comes back through the router.
     let _open = routed.b.udp_socket("10.2.0.2:5401");
