@@ -96,8 +96,6 @@ struct Pipeline<'k> {
     all: bool,
     count: Option<u64>,
     stack: bool,
-    /// Whether it is observed that a sender is told of a drop by ICMP.
-    announcements: bool,
     tally: Tally,
 }
 
@@ -153,7 +151,7 @@ impl Pipeline<'_> {
     fn event(&mut self, record: &DropEvent, stack: &[u64], clock: Clock, judged: Rc<Judged>) -> Event {
         let attribution = NetnsId::of(&record.key).map(|id| self.attributor.lookup(id)).unwrap_or_default();
         let functions: Vec<_> = stack.iter().map(|frame| self.judge.caller(*frame)).collect();
-        let telling = Telling { functions: &functions, announcements: self.announcements };
+        let telling = Telling { functions: &functions };
         Event::new(
             record,
             Known {
@@ -197,7 +195,6 @@ pub async fn run(
         all: plan.all,
         count: plan.count,
         stack: plan.stack,
-        announcements: false,
         tally: Tally::default(),
     };
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
@@ -205,7 +202,6 @@ pub async fn run(
     // Only now: what a file holds is not lost to a run that cannot start.
     let mut outputs = Outputs::open(outputs)?;
     let started = Instant::now();
-    pipeline.announcements = tracer.reports().iter().all(|probe| probe.rung.is_some());
     ready(&tracer);
     if plan.events {
         outputs.begin();

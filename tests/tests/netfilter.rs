@@ -7,7 +7,7 @@ use netdrop_tests::firewall::{Hook, Rule, To, Tool, Verdict};
 use netdrop_tests::link::Routed;
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, lab, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Source port of all datagrams here.
 const FROM: u16 = 5100;
@@ -79,6 +79,7 @@ struct Provoked {
 fn each_hook(name: &str, tool: Tool, family: Family, verdict: Verdict, half: bool, hooks: &[(Hook, Path)]) {
     let Some(lab) = Lab::new(name, &[tool.program()]) else { return };
     let routed = lab.routed_of(family);
+    routed.r.sysctl("net/ipv4/icmp_ratelimit", "0");
     let tracing = Trace::of(&routed.r).start();
     let mut all = Vec::new();
     for ((hook, path), port) in hooks.iter().zip(5101..) {
@@ -110,8 +111,23 @@ fn each_hook(name: &str, tool: Tool, family: Family, verdict: Verdict, half: boo
             assert_eq!(event["packet"]["len"], family.header_len() + 8 + 64, "{event}");
             assert_eq!(event["direction"], path.direction(hook), "{event}");
             assert_eq!(event["reason"], "NETFILTER_DROP", "{event}");
+            expect_evidence(event, family, hook, verdict);
         }
     }
+}
+
+/// Requires that an event tells the hook and what became of the packet.
+#[track_caller]
+fn expect_evidence(event: &Value, family: Family, hook: Hook, verdict: Verdict) {
+    let netfilter = &event["evidence"]["netfilter"];
+    let at_device = matches!(hook, Hook::Ingress(_) | Hook::Egress(_));
+    assert_eq!(netfilter["family"], if at_device { "netdev" } else { family.pick("ip", "ip6") }, "{event}");
+    assert_eq!(netfilter["hook"], hook.name(), "{event}");
+    // A rule that drops and one that rejects look the same, unless the kernel was seen to tell the sender: it
+    // shows neither netfilter's own resets nor ICMPv6.
+    let told = (family, verdict) == (Family::Ipv4, Verdict::Reject);
+    let verdict = if told { json!("reject") } else { Value::Null };
+    assert_eq!(netfilter["verdict"], verdict, "{event}");
 }
 
 /// Sends datagrams to the port of a rule, half of which it drops or all.
@@ -240,7 +256,7 @@ fn rejected_with_a_reset() {
                 client.connect_refused(&at(dst, 5101));
                 wait::until_counter("the rule's counter", 1, || rule.packets());
                 let outcome = tracing.stop();
-                outcome.expect(&Dropped {
+                let event = outcome.expect(&Dropped {
                     cause: "netfilter-rule",
                     class: "harmful",
                     netns: &routed.r,
@@ -248,7 +264,37 @@ fn rejected_with_a_reset() {
                     packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S",
                         "src": src.to_string(), "dst": dst.to_string(), "dport": 5101}),
                 });
+                expect_evidence(event, family, hook, Verdict::Reset);
             }
         }
     }
+}
+
+#[test]
+fn a_rejection_that_nobody_was_told_of_is_not_called_one() {
+    let Some(lab) = Lab::new("reject-limited", &["nft"]) else { return };
+    let routed = lab.routed();
+    let reject = routed.r.rule(Tool::Nft("ip"), Hook::Forward, To::udp(5101), Verdict::Reject);
+    let rule = match reject {
+        Ok(rule) => rule,
+        Err(refused) => return lab::skip_for_kernel("reject-limited", "nft reject", &refused),
+    };
+    let tracing = Trace::of(&routed.r).start();
+    send_udp(&routed.a.udp_socket("10.1.0.2:5100"), "10.2.0.2:5101", 20, 64);
+    wait::until_counter("the rule's counter", 20, || rule.packets());
+    let told = routed.r.mib("IcmpOutDestUnreachs");
+    assert!(0 < told && told < 20, "{told} ICMP errors: they are limited in rate");
+
+    let outcome = tracing.stop();
+    outcome.expect(&Dropped {
+        cause: "netfilter-rule",
+        class: "harmful",
+        netns: &routed.r,
+        count: 20,
+        packet: json!({"dport": 5101}),
+    });
+    let verdict = |event: &&Value| event["evidence"]["netfilter"]["verdict"].clone();
+    let rejected = outcome.events.iter().filter(|event| verdict(event) == "reject").count() as u64;
+    outcome.expect_count("events with the verdict reject", rejected, told);
+    assert!(outcome.events.iter().all(|event| verdict(&event) != "drop"), "a rule that rejects");
 }

@@ -175,9 +175,7 @@ impl Evidence {
                 qlen: record.qdisc.qlen,
                 device: device.map(str::to_owned),
             }),
-            netfilter: telling
-                .filter(|_| wanted("netfilter"))
-                .map(|telling| Netfilter::new(record, telling, packet)),
+            netfilter: telling.filter(|_| wanted("netfilter")).map(|telling| Netfilter::new(record, telling)),
         }
     }
 }

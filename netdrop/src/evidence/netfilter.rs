@@ -4,8 +4,6 @@
 use netdrop_common::event::{Announced, DropEvent};
 use serde::Serialize;
 
-use crate::packet::{Family, Packet, Protocol};
-
 /// The netfilter hook of a drop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Netfilter {
@@ -19,8 +17,8 @@ pub struct Netfilter {
     pub chain: Option<String>,
     /// Not told yet.
     pub rules: Option<Vec<String>>,
-    /// `reject` when the kernel told the sender by ICMP just before, else `drop`. Nothing where that is not
-    /// observed: for IPv6, and for TCP without an ICMP error, since a rule may answer with a reset.
+    /// `reject` when the kernel told the sender by ICMP just before. Else nothing, for a rule that rejects may
+    /// keep silent (the rate of ICMP errors is limited) or answer unseen (by ICMPv6, or by a reset).
     pub verdict: Option<&'static str>,
 }
 
@@ -29,19 +27,14 @@ pub struct Netfilter {
 pub struct Telling<'a> {
     /// Names of the functions on the stack, innermost first.
     pub functions: &'a [Option<&'a str>],
-    /// Whether this run observes that a sender is told by ICMP.
-    pub announcements: bool,
 }
 
 impl Netfilter {
-    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>, packet: &Packet) -> Self {
+    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>) -> Self {
         let caller = caller(telling.functions);
         let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0)).unzip();
-        let could_reset = packet.proto.is_none_or(|proto| proto == Protocol::TCP);
-        let only_icmp = packet.family == Some(Family::Ipv4) && !could_reset;
         let verdict = match Announced::from_code(record.announced) {
             Announced::Icmp => Some("reject"),
-            Announced::No if telling.announcements && only_icmp => Some("drop"),
             Announced::No | Announced::Unknown => None,
         };
         Self { family, hook, table: None, chain: None, rules: None, verdict }
