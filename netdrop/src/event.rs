@@ -43,7 +43,7 @@ impl Direction {
     pub fn of(event: &DropEvent, input: Option<&str>, location: Option<&str>) -> Option<Self> {
         /// Functions that drop before the stack has noted the arriving interface.
         const BEFORE_ARRIVAL: &[&str] =
-            &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic", "veth_xdp_rcv_skb"];
+            &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic", "veth_xdp_rcv_skb", "vxlan_rcv"];
         if event.tuple.ethertype == 0 {
             // Nothing that goes anywhere: data of a local socket, or bytes nobody can read.
             return None;
