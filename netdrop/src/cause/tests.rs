@@ -10,6 +10,8 @@ use super::catalogue::Catalogue;
 use super::rule::{canonical_reason, overlap};
 use super::*;
 
+mod kernel;
+mod key;
 mod verdicts;
 
 /// Cause ids that users may rely on.

@@ -147,6 +147,23 @@ impl KernelBtf {
         Ok(None)
     }
 
+    /// Every enum with a name: the name, and names and values of its enumerators.
+    #[cfg(test)]
+    pub(crate) fn enums(&self) -> Result<Vec<(String, Vec<(String, u32)>)>, BtfError> {
+        let mut enums = Vec::new();
+        let sections = [Some(self.btf.base()), self.btf.split()];
+        let ids = sections.into_iter().flatten().map(btf_rs::BtfSection::type_id_range);
+        for id in ids.flat_map(|(first, last)| first..=last) {
+            let Ok(Type::Enum(ty)) = self.btf.resolve_type_by_id(id) else { continue };
+            let resolve =
+                |named: &dyn BtfType| self.btf.resolve_name(named).map_err(|e| self.parse_error(&e));
+            let name = resolve(&ty)?;
+            let members = ty.members.iter().map(|member| Ok((resolve(member)?, member.val())));
+            enums.push((name, members.collect::<Result<_, BtfError>>()?));
+        }
+        Ok(enums)
+    }
+
     /// The value of an enumerator of an enum without a name; nothing when this kernel has none of that name.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub const CORE: &str = "core";
 
 /// Enums of subsystem reasons (net/mac80211/drop.h, net/openvswitch/drop.h,
 /// include/net/dropreason-qdisc.h) and the module that has them, where it is one.
-const SUBSYSTEM_ENUMS: &[(&str, &str)] = &[
+pub(crate) const SUBSYSTEM_ENUMS: &[(&str, &str)] = &[
     ("mac80211_drop_reason", "mac80211"),
     ("___mac80211_drop_reason", "mac80211"),
     ("ovs_drop_reason", "openvswitch"),
