@@ -12,6 +12,7 @@ use super::*;
 
 mod kernel;
 mod key;
+mod scenarios;
 mod verdicts;
 
 /// Cause ids that users may rely on.
