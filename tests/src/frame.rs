@@ -97,7 +97,7 @@ impl Netns {
 
 /// A packet socket on `device` that receives frames of this ethertype, none when it is 0.
 #[track_caller]
-pub(crate) fn packet_socket(netns: &Netns, device: &str, ethertype: u16) -> OwnedFd {
+pub fn packet_socket(netns: &Netns, device: &str, ethertype: u16) -> OwnedFd {
     // From the start without a protocol: a socket that has one receives from all devices until it is bound.
     let socket = netns.enter(|| {
         let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;

@@ -1,8 +1,6 @@
 //! A listener on `b` and a hand-made peer that talks to it: where TCP scenarios play.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd};
 
 use serde_json::{Value, json};
 
@@ -141,26 +139,4 @@ fn dropped_segment(peer: &Peer, flags: &str) -> Value {
 /// An address and port of `b` as a socket takes it.
 fn listen_address(pair: &Pair, port: u16) -> String {
     SocketAddr::new(pair.b_end.ip, port).to_string()
-}
-
-/// Packets that the kernel dropped for a socket, as `d` in `ss -m` says.
-#[track_caller]
-pub fn socket_drops(socket: &impl AsFd) -> u64 {
-    // SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h) is the last of these.
-    const DROPS: usize = 8;
-    let mut values = [0u32; DROPS + 1];
-    let mut len = size_of_val(&values) as libc::socklen_t;
-    // SAFETY: the pointers are to live values, and `len` is the size of the first.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            values.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    assert_eq!(answer, 0, "SO_MEMINFO: {}", io::Error::last_os_error());
-    assert_eq!(len as usize, size_of_val(&values), "SO_MEMINFO has no drops");
-    values[DROPS].into()
 }

@@ -71,8 +71,8 @@ struct Register {
 }
 
 const UFFD_API: u64 = 0xaa;
-const UFFDIO_API: u32 = 0xc018_aa3f;
-const UFFDIO_REGISTER: u32 = 0xc020_aa00;
+const UFFDIO_API: libc::Ioctl = libc::_IOWR::<Api>(0xaa, 0x3f);
+const UFFDIO_REGISTER: libc::Ioctl = libc::_IOWR::<Register>(0xaa, 0);
 const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
 /// Bytes of `struct uffd_msg`.
 const MESSAGE: usize = 32;
@@ -108,8 +108,8 @@ impl Stall {
 
 /// An ioctl that reads and writes a structure.
 #[track_caller]
-fn ioctl<T>(file: &File, request: u32, argument: &mut T) {
+fn ioctl<T>(file: &File, request: libc::Ioctl, argument: &mut T) {
     // SAFETY: each request is made with a pointer to the live structure that belongs to it.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), request as _, ptr::from_mut(argument)) };
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), request, ptr::from_mut(argument)) };
     assert_eq!(answer, 0, "ioctl {request:#x} on a userfaultfd: {}", io::Error::last_os_error());
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 
 use crate::netns::Netns;
 
@@ -51,7 +52,7 @@ pub fn send_udp(socket: &UdpSocket, to: &str, count: u64, len: usize) -> Sent {
 
 /// Limits how much a socket may hold unread, and returns what the kernel made of it.
 #[track_caller]
-pub fn limit_receive_buffer(socket: &UdpSocket, bytes: usize) -> u64 {
+pub fn limit_receive_buffer(socket: &impl AsFd, bytes: usize) -> u64 {
     let limited = rustix::net::sockopt::set_socket_recv_buffer_size(socket, bytes)
         .and_then(|()| rustix::net::sockopt::socket_recv_buffer_size(socket))
         .map_err(io::Error::from);

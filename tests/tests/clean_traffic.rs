@@ -17,7 +17,13 @@ const CLIENTS: u64 = 4;
 /// Bytes of a question.
 const QUESTION: usize = 40;
 
-/// Requires of a trace that nothing looked like a problem.
+/// Bytes of an answer over TCP: several segments.
+const STREAM_ANSWER: usize = 10_000;
+
+/// Bytes of an answer over UDP.
+const DATAGRAM_ANSWER: usize = 400;
+
+/// Requires of a trace that nothing looked like a problem: what closing sockets leave behind is benign.
 #[track_caller]
 fn expect_clean(tracing: Tracing) {
     let outcome = tracing.stop();
@@ -56,7 +62,7 @@ fn connections(pair: &Pair, address: &str) {
 
 /// One connection: a question, an answer of several segments, and an end that either side may begin.
 fn ask(address: &str, serial: u64) {
-    let server_closes_first = serial % 2 == 0;
+    let server_closes_first = serial.is_multiple_of(2);
     let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect: {error}"));
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout that is not 0");
     let mut question = [0; QUESTION];
@@ -67,11 +73,8 @@ fn ask(address: &str, serial: u64) {
     }
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("read the answer: {error}"));
-    assert_eq!(answer.len(), ANSWER);
+    assert_eq!(answer.len(), STREAM_ANSWER);
 }
-
-/// Bytes of an answer over TCP.
-const ANSWER: usize = 10_000;
 
 /// Serves one connection.
 fn answer(listener: &TcpListener) {
@@ -79,7 +82,7 @@ fn answer(listener: &TcpListener) {
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout that is not 0");
     let mut question = [0; QUESTION];
     stream.read_exact(&mut question).unwrap_or_else(|error| panic!("read the question: {error}"));
-    stream.write_all(&[b'a'; ANSWER]).unwrap_or_else(|error| panic!("answer: {error}"));
+    stream.write_all(&[b'a'; STREAM_ANSWER]).unwrap_or_else(|error| panic!("answer: {error}"));
     if question[0] == 0 {
         let left = stream.read(&mut question).unwrap_or_else(|error| panic!("read to the end: {error}"));
         assert_eq!(left, 0);
@@ -89,17 +92,17 @@ fn answer(listener: &TcpListener) {
 #[test]
 fn ten_thousand_exchanges_of_datagrams() {
     let Some(lab) = Lab::new("clean-udp", &[]) else { return };
-    exchanges(&lab.pair(), "10.0.0.2:53", "10.0.0.1:0");
+    exchanges(&lab.pair(), "10.0.0.2:53", "10.0.0.1:0", "UdpInDatagrams");
 }
 
 #[test]
 fn ten_thousand_exchanges_of_datagrams_over_ipv6() {
     let Some(lab) = Lab::new("clean-udp6", &[]) else { return };
-    exchanges(&lab.pair_with_ipv6(), "[fd00::2]:53", "[fd00::1]:0");
+    exchanges(&lab.pair_with_ipv6(), "[fd00::2]:53", "[fd00::1]:0", "Udp6InDatagrams");
 }
 
 /// As resolvers ask name servers: every question from a socket and a port of its own.
-fn exchanges(pair: &Pair, address: &str, from: &str) {
+fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
     let server = pair.b.udp_socket(address);
     let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(1000).start());
 
@@ -110,7 +113,7 @@ fn exchanges(pair: &Pair, address: &str, from: &str) {
                     let mut question = [0; QUESTION];
                     let (len, client) = server.recv_from(&mut question).expect("a question");
                     assert_eq!(len, QUESTION);
-                    server.send_to(&[b'a'; 400], client).expect("an answer is sent");
+                    server.send_to(&[b'a'; DATAGRAM_ANSWER], client).expect("an answer is sent");
                 }
             });
             scope.spawn(|| {
@@ -121,12 +124,13 @@ fn exchanges(pair: &Pair, address: &str, from: &str) {
                         socket.connect(address).expect("a route");
                         socket.send(&[b'q'; QUESTION]).expect("a question is sent");
                         let mut answer = [0; 512];
-                        assert_eq!(socket.recv(&mut answer).expect("an answer in time"), 400);
+                        assert_eq!(socket.recv(&mut answer).expect("an answer in time"), DATAGRAM_ANSWER);
                     }
                 });
             });
         }
     });
 
+    assert_eq!([&pair.a, &pair.b].map(|netns| netns.mib(received)), [COUNT; 2]);
     traces.into_iter().for_each(expect_clean);
 }

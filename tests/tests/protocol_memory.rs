@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use netdrop_tests::counters::protocol_memory;
 use netdrop_tests::link::Pair;
-use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::scene::{Rejected, Scene};
+use netdrop_tests::sockopt;
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Lab, Trace, wait};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
@@ -87,11 +88,11 @@ fn datagrams(lab: &Lab, pair: &Pair, to: &str, from: &str) {
 
     let low = lab.global_sysctl("net/ipv4/udp_mem", &limit);
     send_udp(&writer, to, COUNT, 100);
-    await_briefly(|| socket_drops(&reader) >= COUNT);
+    await_briefly(|| sockopt::drops(&reader) >= COUNT);
     drop(low);
 
     // UdpMemErrors does not count them on every kernel: 6.18 forgets it.
-    wait::until_counter("the socket's drops", COUNT, || socket_drops(&reader));
+    wait::until_counter("the socket's drops", COUNT, || sockopt::drops(&reader));
     let outcome = tracing.stop();
     let event = outcome.expect(&Dropped {
         cause: "protocol-memory-exhausted",
@@ -145,7 +146,7 @@ fn segments(mut scene: Scene) {
         scene.peer.next = next.wrapping_add(segment * 1000);
         scene.peer.send_data(1000);
     }
-    await_briefly(|| socket_drops(&server) >= COUNT);
+    await_briefly(|| sockopt::drops(&server) >= COUNT);
     drop(low);
 
     let refused = || scene.mib("TcpExtTCPOFODrop") + scene.mib("TcpExtTCPRcvQDrop");

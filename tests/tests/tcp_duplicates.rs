@@ -1,7 +1,8 @@
 //! TCP segments that the receiver already had: nothing is lost.
 
 use etherparse::TcpHeader;
-use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::scene::{Rejected, Scene};
+use netdrop_tests::sockopt;
 use netdrop_tests::tcp::CLOCK;
 use netdrop_tests::wait;
 
@@ -30,7 +31,7 @@ fn repeated(scene: Option<Scene>, sent: u64, reason: &str) {
         scene.peer.send_data(100);
     }
 
-    let (_, event) = scene.expect(tracing, &duplicate("P.", &|| socket_drops(&server)));
+    let (_, event) = scene.expect(tracing, &duplicate("P.", &|| sockopt::drops(&server)));
     assert_eq!(event["reason"], reason, "{event}");
 }
 
@@ -89,7 +90,7 @@ fn data_after_a_gap_with_the_gap() {
     scene.peer.next = gap;
     scene.peer.send_data(1000);
 
-    scene.expect(tracing, &duplicate("P.", &|| socket_drops(&server)));
+    scene.expect(tracing, &duplicate("P.", &|| sockopt::drops(&server)));
 }
 
 /// The answer to a SYN got lost: the client sends it again.
@@ -134,7 +135,7 @@ fn syn_ack_again() {
         peer.send(answer.clone(), &[]);
     }
 
-    scene.expect_from(&peer, tracing, &duplicate("S.", &|| socket_drops(&client)));
+    scene.expect_from(&peer, tracing, &duplicate("S.", &|| sockopt::drops(&client)));
 }
 
 /// An acknowledgment that data overtook, which both timestamp and sequence number tell.

@@ -1,7 +1,8 @@
 //! TCP segments whose flags make no sense where they arrive.
 
 use etherparse::TcpHeader;
-use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::scene::{Rejected, Scene};
+use netdrop_tests::sockopt;
 
 /// Wrong segments that each scenario sends.
 const COUNT: u64 = 3;
@@ -44,7 +45,7 @@ fn no_acknowledgment_on_a_connection() {
         scene.peer.send(header, b"data");
     }
 
-    scene.expect(tracing, &rejected("P", &|| socket_drops(&server)));
+    scene.expect(tracing, &rejected("P", &|| sockopt::drops(&server)));
 }
 
 /// Sends segments to a listener that knows no connection of the peer.
@@ -58,7 +59,7 @@ fn to_a_listener(scene: Option<Scene>, flags: &'static str, change: impl Fn(&mut
         scene.peer.send(header.clone(), &[]);
     }
 
-    scene.expect(tracing, &rejected(flags, &|| socket_drops(&scene.listener)));
+    scene.expect(tracing, &rejected(flags, &|| sockopt::drops(&scene.listener)));
 }
 
 #[test]

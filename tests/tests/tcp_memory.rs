@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 
-use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::scene::{Rejected, Scene};
+use netdrop_tests::sockopt;
 use netdrop_tests::tcp::FIRST;
 use netdrop_tests::wait;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, socket_recv_buffer_size};
@@ -141,9 +142,9 @@ fn prune(scene: Option<Scene>) {
 
     // OfoPruned counts the attempts, the socket the segments.
     wait::until_counter("attempts", 1, || scene.mib("TcpExtOfoPruned"));
-    let count = socket_drops(&server);
+    let count = sockopt::drops(&server);
     let (_, event) =
-        scene.expect(tracing, &rejected(("harmful", "observed"), count, &|| socket_drops(&server)));
+        scene.expect(tracing, &rejected(("harmful", "observed"), count, &|| sockopt::drops(&server)));
     assert_eq!(event["reason"], "TCP_OFO_QUEUE_PRUNE", "{event}");
 }
 

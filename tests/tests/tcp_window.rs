@@ -1,7 +1,8 @@
 //! TCP segments whose sequence or acknowledgment number does not fit the connection.
 
 use etherparse::TcpHeader;
-use netdrop_tests::scene::{Rejected, Scene, socket_drops};
+use netdrop_tests::scene::{Rejected, Scene};
+use netdrop_tests::sockopt;
 use netdrop_tests::tcp::FIRST;
 use netdrop_tests::wait;
 
@@ -34,7 +35,7 @@ fn far_beyond(scene: Option<Scene>) {
         scene.peer.send(TcpHeader { sequence_number: far, ..header.clone() }, b"far away");
     }
 
-    scene.expect(tracing, &rejected(".", &|| socket_drops(&server)));
+    scene.expect(tracing, &rejected(".", &|| sockopt::drops(&server)));
 }
 
 /// The data begins inside the window and ends outside: the sender does not respect the window.
@@ -80,7 +81,7 @@ fn unsent(scene: Option<Scene>) {
         scene.peer.send(TcpHeader { acknowledgment_number: unsent, ..header.clone() }, &[]);
     }
 
-    scene.expect(tracing, &rejected(".", &|| socket_drops(&server)));
+    scene.expect(tracing, &rejected(".", &|| sockopt::drops(&server)));
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn acknowledgment_far_too_old() {
         scene.peer.send(TcpHeader { acknowledgment_number: old, ..header.clone() }, &[]);
     }
 
-    scene.expect(tracing, &rejected(".", &|| socket_drops(&server)));
+    scene.expect(tracing, &rejected(".", &|| sockopt::drops(&server)));
 }
 
 /// The last packet of a handshake has a sequence number that the listener did not agree to.
@@ -113,7 +114,7 @@ fn in_a_handshake() {
         scene.peer.send(TcpHeader { sequence_number: far, ..header.clone() }, &[]);
     }
 
-    scene.expect(tracing, &rejected(".", &|| socket_drops(&scene.listener)));
+    scene.expect(tracing, &rejected(".", &|| sockopt::drops(&scene.listener)));
 }
 
 /// The answer to an own SYN acknowledges another one.
