@@ -7,6 +7,10 @@ pub const IPV4_LEN: usize = 20;
 /// Bytes of an IPv6 header.
 pub const IPV6_LEN: usize = 40;
 
+/// Where the length is in a UDP header.
+pub const UDP_LENGTH: usize = 4;
+/// Where the length of the header is in a TCP header.
+pub const TCP_OFFSET: usize = 12;
 /// Where the checksum is in an IPv4 header.
 pub const IPV4_CHECKSUM: usize = 10;
 /// In a UDP header.

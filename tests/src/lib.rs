@@ -19,6 +19,7 @@ pub mod flood;
 pub mod fragment;
 pub mod frame;
 pub mod global;
+pub mod gso;
 pub mod hidden;
 pub mod hooks;
 pub mod lab;

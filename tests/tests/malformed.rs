@@ -1,16 +1,14 @@
 //! Packets whose headers contradict themselves or end too early.
 
-use netdrop_tests::damage::{IPV4_LEN, IPV6_LEN, cut, with_byte, with_ipv4_checksum, with_u16};
+use netdrop_tests::damage::{
+    IPV4_LEN, IPV6_LEN, TCP_OFFSET, UDP_LENGTH, cut, with_byte, with_ipv4_checksum, with_u16,
+};
 use netdrop_tests::frame::Hop;
 use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, wait};
 use serde_json::json;
 
 /// Frames of each kind.
 const COUNT: usize = 3;
-
-/// Offset of the length field in a UDP header, and of the header length in a TCP header.
-const UDP_LENGTH: usize = 4;
-const TCP_OFFSET: usize = 12;
 
 /// Sends frames of each kind to a host; all of them must be dropped and move one of `counters`.
 #[track_caller]

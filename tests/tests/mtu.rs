@@ -1,7 +1,10 @@
 //! Packets that are larger than the next link takes.
 
+use std::net::UdpSocket;
+
 use netdrop_tests::family::at;
 use netdrop_tests::frame::Hop;
+use netdrop_tests::sockopt;
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
 use serde_json::json;
@@ -96,22 +99,10 @@ fn veth_whose_other_end_has_a_smaller_mtu() {
     }
 }
 
-/// Sets DF and refuses to fragment here: `IP_PMTUDISC_DO`, `IPV6_PMTUDISC_DO`.
+/// Sets DF and refuses to fragment here.
 #[track_caller]
-fn never_fragment(socket: &std::net::UdpSocket, family: Family) {
-    use std::os::fd::AsRawFd;
+fn never_fragment(socket: &UdpSocket, family: Family) {
     let (level, option) =
         family.pick((libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER));
-    let value: libc::c_int = libc::IP_PMTUDISC_DO;
-    // SAFETY: the pointer is to a live int and the length is an int's.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    sockopt::set(socket, level, option, libc::IP_PMTUDISC_DO);
 }

@@ -24,6 +24,14 @@ fn neigh_sysctl(netns: &Netns, family: Family, name: &str, value: &str) {
     netns.sysctl(&format!("net/{}/neigh/eth0/{name}", family.name()), value);
 }
 
+/// Entries that the table of the machine may hold.
+#[track_caller]
+fn limit(family: Family) -> u64 {
+    let path = format!("/proc/sys/net/{}/neigh/default/gc_thresh3", family.name());
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
+    text.trim().parse().unwrap_or_else(|error| panic!("{error} in {path}: {text}"))
+}
+
 /// How many datagrams the host told itself it could not deliver: those that waited to the end.
 fn given_up(pair: &Pair, family: Family) -> u64 {
     pair.a.mib(family.pick("IcmpOutDestUnreachs", "Icmp6OutDestUnreachs"))
@@ -54,6 +62,9 @@ fn neighbour_that_does_not_answer(name: &str, family: Family) -> Option<u64> {
         });
         assert_eq!(event["interface"]["name"], "eth0");
         assert_eq!(event["cause"]["confidence"], "observed");
+        let evidence = &event["evidence"]["neighbour"];
+        assert_eq!(evidence["limit"], limit(family), "{event}");
+        assert!(evidence["entries"].as_u64() > Some(0), "{event}");
     }
     Some(missing)
 }
@@ -77,13 +88,15 @@ fn neighbour_that_may_not_be_asked_for() {
         let socket = pair.a.udp_socket(&at(pair.a_end.ip, 5500));
         send_udp(&socket, &nobody(family, 1), 4, 64);
 
-        tracing.stop().expect(&Dropped {
+        let outcome = tracing.stop();
+        let event = outcome.expect(&Dropped {
             cause: "neighbour-unresolved",
             class: "harmful",
             netns: &pair.a,
             count: 4,
             packet: packet(&pair, family),
         });
+        assert_eq!(event["evidence"]["neighbour"]["state"], "FAILED", "{event}");
     }
 }
 
@@ -118,6 +131,8 @@ fn more_than_may_wait(name: &str, family: Family) -> Option<u64> {
         packet: packet(&pair, family),
     });
     assert_eq!(event["cause"]["confidence"], "observed");
+    assert_eq!(event["evidence"]["neighbour"]["queue_limit"], 4000, "{event}");
+    assert_eq!(event["evidence"]["neighbour"]["state"], "INCOMPLETE", "{event}");
     Some(missing)
 }
 
@@ -164,13 +179,16 @@ fn neighbour_table_full() {
         assert!(dropped > 0 && dropped <= u64::from(SENT), "{discards}: {dropped}");
         assert!(table_fulls(family) >= before + dropped, "table_fulls");
         let outcome = tracing.stop();
-        outcome.expect(&Dropped {
+        let event = outcome.expect(&Dropped {
             cause: "neighbour-table-full",
             class: "harmful",
             netns: &pair.a,
             count: dropped,
             packet: packet(&pair, family),
         });
+        let evidence = &event["evidence"]["neighbour"];
+        assert_eq!(evidence["limit"], 1, "{event}");
+        assert!(evidence["entries"].as_u64() >= Some(1), "{event}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::*;
 
 mod kernel;
 mod key;
+mod network;
 mod scenarios;
 mod verdicts;
 
