@@ -10,6 +10,7 @@ pub mod binary;
 pub mod bpf;
 pub mod bridge;
 pub mod cgroup;
+pub mod capture;
 pub mod contract;
 pub mod counters;
 pub mod damage;
