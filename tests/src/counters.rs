@@ -60,6 +60,14 @@ impl Netns {
         })
     }
 
+    /// The root qdisc of `device`, as `tc -j qdisc` shows it.
+    #[track_caller]
+    pub fn root_qdisc(&self, device: &str) -> Value {
+        let listed = json(&self.run(&format!("tc -j qdisc show dev {device}")));
+        let root = listed.as_array().into_iter().flatten().find(|qdisc| qdisc["root"] == true);
+        root.unwrap_or_else(|| panic!("no root qdisc on {device}: {listed}")).clone()
+    }
+
     /// A counter of `ip -s -s link`, such as `/stats64/rx/otherhost_dropped`; `None` where this `ip` or
     /// kernel does not tell it.
     #[track_caller]

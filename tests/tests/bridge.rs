@@ -170,13 +170,15 @@ fn iptables_rule_for_bridged_packets() {
     send_udp(&bridged.a.udp_socket("10.0.0.1:5100"), "10.0.0.2:5101", FRAMES, 64);
     wait::until_counter("the rule's counter", FRAMES, || rule.packets());
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    let event = outcome.expect(&Dropped {
         cause: "netfilter-rule",
         class: "harmful",
         netns: &bridged.s,
         count: FRAMES,
         packet: json!({"src": "10.0.0.1", "sport": 5100, "dst": "10.0.0.2", "dport": 5101, "len": 92}),
     });
+    assert_eq!(event["evidence"]["netfilter"]["family"], "ip", "{event}");
+    assert_eq!(event["evidence"]["netfilter"]["hook"], "forward", "{event}");
 }
 
 /// A datagram's way over the bridge, by who sends it to whom.
@@ -230,6 +232,8 @@ fn nft_rules_of_the_bridge_family() {
         for event in events {
             let direction = if matches!(path, Path::Out) { "out" } else { "in" };
             assert_eq!(event["direction"], direction, "{event}");
+            assert_eq!(event["evidence"]["netfilter"]["family"], "bridge", "{event}");
+            assert_eq!(event["evidence"]["netfilter"]["hook"], hook.name(), "{event}");
         }
     }
 }

@@ -50,6 +50,13 @@ impl Queues<'_> {
             });
             assert_eq!(event["interface"]["name"], "eth0", "{event}");
             assert_eq!(event["direction"], "out", "{event}");
+            // The root, whichever of its children dropped.
+            let root = pair.a.root_qdisc("eth0");
+            let qdisc = &event["evidence"]["qdisc"];
+            assert_eq!(qdisc["kind"], root["kind"], "{event}");
+            assert_eq!(qdisc["handle"], root["handle"], "{event}");
+            assert_eq!(qdisc["parent"], "root", "{event}");
+            assert_eq!(qdisc["device"], "eth0", "{event}");
             assert_eq!(pair.a.qdisc_drops("eth0"), dropped, "packets were still on their way");
             check(&pair, event, told, dropped);
         }
@@ -118,6 +125,8 @@ fn netem_at_its_limit() {
     let queues = Queues { name: "netem", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
     queues.expect_drops(|_, event, _, dropped| {
         assert_eq!(dropped, SENT - 3);
+        assert_eq!(event["evidence"]["qdisc"]["limit"], 3, "{event}");
+        assert_eq!(event["evidence"]["qdisc"]["qlen"], 3, "{event}");
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
     });
 }
@@ -177,6 +186,7 @@ fn noop_while_the_other_end_is_down() {
         packet: json!({"proto": "udp", "sport": 5404, "dport": 5405}),
     });
     assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    assert_eq!(event["evidence"]["qdisc"]["kind"], "noop", "{event}");
     for (family, src, dst) in [("ipv4", "10.0.0.1", "10.0.0.2"), ("ipv6", "fd00::1", "fd00::2")] {
         let events = outcome.events.iter().filter(|event| event["packet"]["family"] == family);
         outcome.expect_count(family, events.clone().count() as u64, 5);

@@ -63,14 +63,17 @@ const REFUSED: [Encapsulated; 5] = [
     Encapsulated { tos: CONGESTED, reason: "IP_TUNNEL_ECN", inner: true, ..GOOD },
 ];
 
-/// Addresses of the inner packet.
-const INNER: (&str, &str) = ("10.9.0.1", "10.9.0.2");
+/// Source and destination of the inner packet, which is of the same family as the outer one.
+fn inner(family: Family) -> (&'static str, &'static str) {
+    family.pick(("10.9.0.1", "10.9.0.2"), ("fd09::1", "fd09::2"))
+}
 
 impl Encapsulated {
     /// VXLAN header and inner frame.
-    fn bytes(&self, sport: u16) -> Vec<u8> {
+    fn bytes(&self, family: Family, sport: u16) -> Vec<u8> {
+        let (src, dst) = inner(family);
         let address = |text: &str| text.parse().expect("an address");
-        let inner = Hop { macs: (self.source, MAC), src: address(INNER.0), dst: address(INNER.1) };
+        let inner = Hop { macs: (self.source, MAC), src: address(src), dst: address(dst) };
         let mut bytes = vec![self.flags, 0, 0, 0];
         bytes.extend((self.vni << 8).to_be_bytes());
         bytes.extend(inner.udp(64, sport, 5461, &[0; 32]));
@@ -116,7 +119,9 @@ fn packets_that_vxlan_refuses() {
             let sender = pair.a.udp_socket(&at(pair.a_end.ip, sport));
             set_traffic_class(&sender, family, kind.tos);
             for _ in 0..PACKETS {
-                sender.send_to(&kind.bytes(sport), at(pair.b_end.ip, 4789)).expect("send to the tunnel");
+                sender
+                    .send_to(&kind.bytes(family, sport), at(pair.b_end.ip, 4789))
+                    .expect("send to the tunnel");
             }
         }
         wait::until_counter(delivered, before + sent, || pair.b.mib(delivered));
@@ -135,7 +140,7 @@ fn packets_that_vxlan_refuses() {
             outcome.expect_count(kind.reason, events.clone().count() as u64, PACKETS);
             for event in events {
                 expect_reason(event, kind.reason);
-                let dst = if kind.inner { INNER.1.to_owned() } else { pair.b_end.ip.to_string() };
+                let dst = if kind.inner { inner(family).1.to_owned() } else { pair.b_end.ip.to_string() };
                 assert_eq!(event["packet"]["dst"], dst, "{event}");
                 assert_eq!(event["interface"]["name"], kind.device, "{event}");
                 assert_eq!(event["direction"], "in", "{event}");

@@ -175,7 +175,9 @@ impl Evidence {
                 qlen: record.qdisc.qlen,
                 device: device.map(str::to_owned),
             }),
-            netfilter: telling.filter(|_| wanted("netfilter")).map(|telling| Netfilter::new(record, telling)),
+            netfilter: telling
+                .filter(|_| wanted("netfilter"))
+                .map(|telling| Netfilter::new(record, telling, packet.family)),
         }
     }
 }

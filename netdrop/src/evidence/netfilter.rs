@@ -1,8 +1,11 @@
 //! Which netfilter hook a packet was dropped in, from the stack: the function above the one that runs hooks
-//! (`nf_hook_slow`) says family and hook, since each calls it in one place.
+//! (`nf_hook_slow`) says family and hook, since each calls it in one place. A bridge runs those of frames that
+//! arrive by itself.
 
 use netdrop_common::event::{Announced, DropEvent};
 use serde::Serialize;
+
+use crate::packet::Family;
 
 /// The netfilter hook of a drop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,9 +33,9 @@ pub struct Telling<'a> {
 }
 
 impl Netfilter {
-    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>) -> Self {
+    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>, family: Option<Family>) -> Self {
         let caller = caller(telling.functions);
-        let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0)).unzip();
+        let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0, family)).unzip();
         let verdict = match Announced::from_code(record.announced) {
             Announced::Icmp => Some("reject"),
             Announced::No | Announced::Unknown => None,
@@ -41,16 +44,26 @@ impl Netfilter {
     }
 }
 
-/// The function that had the hooks run. `nf_hook_slow_list` runs them for a whole list.
+/// The function that had the hooks run.
 fn caller<'a>(functions: &[Option<&'a str>]) -> Option<&'a str> {
-    let runs = |name: &Option<&str>| matches!(name, Some("nf_hook_slow" | "nf_hook_slow_list"));
-    let first = functions.iter().position(runs)?;
-    functions[first..].iter().find(|name| !runs(name)).copied().flatten()
+    // `nf_hook_slow_list` runs them for a whole list, `br_nf_hook_thresh` those that are left.
+    let runs = |name: &str| matches!(name, "nf_hook_slow" | "nf_hook_slow_list" | "br_nf_hook_thresh");
+    // nf_hook_bridge_pre() is part of it (net/bridge/br_input.c).
+    let runs_its_own = |name: &str| name == "br_handle_frame";
+    let first =
+        functions.iter().position(|name| name.is_some_and(|name| runs(name) || runs_its_own(name)))?;
+    functions[first..].iter().find(|name| !name.is_some_and(runs)).copied().flatten()
 }
 
 /// Family and hook by the function that runs them (`NF_HOOK` and `nf_hook` in the kernel's net/).
 /// `arrived`: the packet came in by a device.
-fn hook(caller: &str, arrived: bool) -> Option<(&'static str, &'static str)> {
+fn hook(caller: &str, arrived: bool, family: Option<Family>) -> Option<(&'static str, &'static str)> {
+    // br_netfilter: rules of IPv4 and IPv6 for bridged frames.
+    let bridged = |hook| match family {
+        Some(Family::Ipv4) => Some(("ip", hook)),
+        Some(Family::Ipv6) => Some(("ip6", hook)),
+        _ => None,
+    };
     Some(match caller {
         "ip_rcv" | "ip_list_rcv" | "ip_sublist_rcv" | "xfrm4_transport_finish" => ("ip", "prerouting"),
         "ip_local_deliver" => ("ip", "input"),
@@ -70,9 +83,14 @@ fn hook(caller: &str, arrived: bool) -> Option<(&'static str, &'static str)> {
         "__br_forward" | "br_forward" if arrived => ("bridge", "forward"),
         "__br_forward" | "br_forward" => ("bridge", "output"),
         "br_forward_finish" => ("bridge", "postrouting"),
-        // br_netfilter: rules of IPv4 and IPv6 on bridged frames.
-        "br_nf_pre_routing" => ("ip", "prerouting"),
-        "br_nf_pre_routing_ipv6" => ("ip6", "prerouting"),
+        // The hooks of the bridge that are left when br_netfilter is done.
+        "br_nf_pre_routing_finish" | "br_nf_pre_routing_finish_ipv6" | "br_nf_pre_routing_finish_bridge" => {
+            ("bridge", "prerouting")
+        }
+        "br_nf_forward_finish" => ("bridge", "forward"),
+        "br_nf_pre_routing" | "br_nf_pre_routing_ipv6" => return bridged("prerouting"),
+        "br_nf_forward_ip" | "br_nf_forward" => return bridged("forward"),
+        "br_nf_post_routing" => return bridged("postrouting"),
         "__netif_receive_skb_core" | "__netif_receive_skb_one_core" | "__netif_receive_skb_list_core" => {
             ("netdev", "ingress")
         }
@@ -95,14 +113,27 @@ mod tests {
         assert_eq!(caller(&list), Some("ip_sublist_rcv"));
         let bridged = stack(&["nf_hook_slow", "br_nf_pre_routing", "nf_hook_slow", "br_handle_frame"]);
         assert_eq!(caller(&bridged), Some("br_nf_pre_routing"));
+        let arriving =
+            stack(&["nft_do_chain", "nft_do_chain_bridge", "br_handle_frame", "nf_hook_slow", "x"]);
+        assert_eq!(caller(&arriving), Some("br_handle_frame"));
+        let left = stack(&["nft_do_chain", "nf_hook_slow", "br_nf_hook_thresh", "br_nf_forward_finish"]);
+        assert_eq!(caller(&left), Some("br_nf_forward_finish"));
         assert_eq!(caller(&stack(&["kfree_skb_reason", "ip_rcv"])), None);
         assert_eq!(caller(&[Some("nf_hook_slow"), None]), None);
     }
 
     #[test]
     fn a_bridge_sends_and_forwards_by_one_function() {
-        assert_eq!(hook("__br_forward", true), Some(("bridge", "forward")));
-        assert_eq!(hook("__br_forward", false), Some(("bridge", "output")));
-        assert_eq!(hook("tcp_v4_rcv", true), None);
+        assert_eq!(hook("__br_forward", true, None), Some(("bridge", "forward")));
+        assert_eq!(hook("__br_forward", false, None), Some(("bridge", "output")));
+        assert_eq!(hook("tcp_v4_rcv", true, None), None);
+    }
+
+    #[test]
+    fn rules_for_bridged_packets_are_those_of_their_family() {
+        let forward = |family| hook("br_nf_forward_ip", true, family);
+        assert_eq!(forward(Some(Family::Ipv4)), Some(("ip", "forward")));
+        assert_eq!(forward(Some(Family::Ipv6)), Some(("ip6", "forward")));
+        assert_eq!(forward(None), None);
     }
 }
