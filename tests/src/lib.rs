@@ -9,8 +9,8 @@
 pub mod binary;
 pub mod bpf;
 pub mod bridge;
-pub mod cgroup;
 pub mod capture;
+pub mod cgroup;
 pub mod contract;
 pub mod counters;
 pub mod damage;
