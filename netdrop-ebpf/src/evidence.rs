@@ -1,8 +1,11 @@
 //! Evidence: figures that go into an event and into no counter key, read only when the catalogue says that
 //! a cause of this reason can use them.
+//!
+//! Each kind has a function of its own, which writes to the record and returns nothing: whichever way such
+//! a function takes, older verifiers go on from its end once.
 
 use netdrop_common::{
-    event::{DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC, IFNAME_LEN, Neighbour, Qdisc},
+    event::{DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC},
     facts::Gather,
     fields::ABSENT,
 };
@@ -15,146 +18,138 @@ use crate::{
         PROTO_LIMITS, PROTO_MEMORY, QDISC_HANDLE, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_PARENT,
         QDISC_QLEN, Raw, SOCK_PROTO,
     },
-    skb::{self, Device, Place, Skb, Socket},
+    skb::{self, Device, Skb, Socket},
     veth,
 };
 
-/// Fills the evidence that `gather` asks for and zeroes the rest; returns its `HAVE_*` bits.
+/// Adds the evidence that `gather` asks for to a record that has none yet.
 #[inline(always)]
-pub(crate) fn fill<A: Access>(
+pub(crate) fn add<A: Access>(
     event: &mut DropEvent,
     gather: Gather,
     skb: Skb<A>,
-    place: &Place<A>,
     receiver: Option<Socket<A>>,
-) -> u16 {
-    let mut have = 0;
-    let mut figures = Qdisc::default();
-    let mut neighbour = Neighbour::default();
-    let (mut mtu, mut mtu_device) = (0, [0; IFNAME_LEN / 4]);
-    if let Some(device) = place.device {
-        if gather.contains(Gather::QDISC_FIGURES)
-            && let Some(found) = qdisc(skb, device)
-        {
-            have |= HAVE_QDISC;
-            figures = found;
+    device: Option<Device<A>>,
+) {
+    if let Some(device) = device {
+        if gather.contains(Gather::QDISC_FIGURES) {
+            qdisc(event, skb, device);
         }
-        if gather.contains(Gather::NEIGHBOUR)
-            && let Some(found) = neighbours(device, event.tuple.ethertype == ETH_IPV6)
-        {
-            have |= HAVE_NEIGHBOUR;
-            neighbour = found;
+        if gather.contains(Gather::NEIGHBOUR) {
+            neighbours(event, device);
+        }
+        if gather.contains(Gather::MTU) {
+            peer_mtu(event, device);
         }
     }
-    if gather.contains(Gather::MTU)
-        && let Some((limit, name)) = tightest(skb, place)
-    {
-        have |= HAVE_MTU;
-        (mtu, mtu_device) = (limit, name);
+    if gather.contains(Gather::MTU) {
+        route_mtu(event, skb);
     }
-    let (mut memory_used, mut memory_limit) = (0, 0);
     if gather.contains(Gather::MEMORY)
-        && let Some((used, limit)) = receiver.and_then(memory)
+        && let Some(socket) = receiver
     {
-        have |= HAVE_MEMORY;
-        (memory_used, memory_limit) = (used, limit);
+        memory(event, socket);
     }
-    event.qdisc = figures;
-    event.neighbour = neighbour;
-    event.mtu = mtu;
-    // SAFETY: `mtu_device` is 16 bytes at a multiple of 4.
-    unsafe { (&raw mut event.mtu_device).cast::<[u32; IFNAME_LEN / 4]>().write(mtu_device) };
-    event.memory_used = memory_used;
-    event.memory_limit = memory_limit;
-    have
 }
 
 /// The root qdisc of the queue that the skb was sent to.
-#[inline(always)]
-fn qdisc<A: Access>(skb: Skb<A>, device: Device<A>) -> Option<Qdisc> {
-    let qdisc = skb::qdisc(skb, device)?;
-    Some(Qdisc {
-        kind: qdisc.follow(&QDISC_OPS)?.load(&QDISC_OPS_ID)?,
-        handle: qdisc.load(&QDISC_HANDLE)?,
-        parent: qdisc.load(&QDISC_PARENT)?,
-        limit: qdisc.load(&QDISC_LIMIT)?,
-        qlen: qdisc.load(&QDISC_QLEN)?,
-    })
+#[inline(never)]
+fn qdisc<A: Access>(event: &mut DropEvent, skb: Skb<A>, device: Device<A>) {
+    let Some(qdisc) = skb::qdisc(skb, device) else { return };
+    let Some(ops) = qdisc.follow(&QDISC_OPS) else { return };
+    let to = &mut event.qdisc;
+    // SAFETY: each goes to a member of the record, of its own width.
+    unsafe { ops.copy_member(&QDISC_OPS_ID, &raw mut to.kind) };
+    // SAFETY: as above.
+    unsafe { qdisc.copy_member(&QDISC_HANDLE, &raw mut to.handle) };
+    // SAFETY: as above.
+    unsafe { qdisc.copy_member(&QDISC_PARENT, &raw mut to.parent) };
+    // SAFETY: as above.
+    unsafe { qdisc.copy_member(&QDISC_LIMIT, &raw mut to.limit) };
+    // SAFETY: as above.
+    unsafe { qdisc.copy_member(&QDISC_QLEN, &raw mut to.qlen) };
+    event.have |= HAVE_QDISC;
 }
 
 /// The table of the device's neighbours, by way of the device's parameters for it: `in_device.arp_parms`
 /// and `inet6_dev.nd_parms`.
-#[inline(always)]
-fn neighbours<A: Access>(device: Device<A>, ipv6: bool) -> Option<Neighbour> {
-    let parms = if ipv6 {
-        member(device, &DEV_IP6)?.follow(present(&INET6_DEV_ND)?)?
+#[inline(never)]
+fn neighbours<A: Access>(event: &mut DropEvent, device: Device<A>) {
+    if NEIGH_TABLE_ENTRIES.load() == ABSENT || NEIGH_TABLE_LIMIT.load() == ABSENT {
+        return;
+    }
+    let parms = if event.tuple.ethertype == ETH_IPV6 {
+        parms(device, &DEV_IP6, &INET6_DEV_ND)
     } else {
-        member(device, &DEV_IP)?.follow(&IN_DEVICE_ARP)?
+        parms(device, &DEV_IP, &IN_DEVICE_ARP)
     };
-    let table = parms.follow(&NEIGH_PARMS_TABLE)?;
+    let Some(parms) = parms else { return };
+    let Some(table) = parms.follow(&NEIGH_PARMS_TABLE) else { return };
+    let to = &mut event.neighbour;
+    // SAFETY: each goes to a member of the record, of its own width.
+    unsafe { table.copy_member(&NEIGH_TABLE_ENTRIES, &raw mut to.entries) };
+    // SAFETY: as above.
+    unsafe { table.copy_member(&NEIGH_TABLE_LIMIT, &raw mut to.limit) };
     let index = NEIGH_QUEUE_LEN_BYTES.load();
-    let queue_limit = if index == ABSENT {
-        None
-    } else {
+    if index != ABSENT {
         // `neigh_parms.data` is an array of int.
-        parms.offset(u64::from(NEIGH_PARMS_DATA.load()) + 4 * u64::from(index)).read()
-    };
-    Some(Neighbour {
-        entries: table.load(present(&NEIGH_TABLE_ENTRIES)?)?,
-        limit: table.load(present(&NEIGH_TABLE_LIMIT)?)?,
-        queue_limit: queue_limit.unwrap_or(0),
-    })
+        let value = parms.offset(4 * u64::from(index));
+        // SAFETY: as above.
+        unsafe { value.copy_member(&NEIGH_PARMS_DATA, &raw mut to.queue_limit) };
+    }
+    event.have |= HAVE_NEIGHBOUR;
 }
 
-/// A pointer member of the device, as a number.
+/// A device's parameters for its neighbours.
 #[inline(always)]
-fn member<A: Access>(device: Device<A>, field: &Field) -> Option<Raw> {
-    if field.load() == ABSENT {
+fn parms<A: Access>(device: Device<A>, member: &Field, parms: &Field) -> Option<Raw> {
+    if member.load() == ABSENT || parms.load() == ABSENT {
         return None;
     }
-    match device.at(field).read::<u64>() {
-        Some(0) | None => None,
-        Some(address) => Some(Raw(address)),
-    }
+    Raw(device.address()).follow(member)?.follow(parms)
 }
 
-/// A field, unless this kernel does not have it.
-#[inline(always)]
-fn present(field: &'static Field) -> Option<&'static Field> {
-    if field.load() == ABSENT { None } else { Some(field) }
+/// The longest packet that the other end of a veth takes.
+#[inline(never)]
+fn peer_mtu<A: Access>(event: &mut DropEvent, device: Device<A>) {
+    let Some(peer) = veth::peer(device) else { return };
+    // SAFETY: each goes to a member of the record, of its own width.
+    unsafe { peer.copy_member(&DEV_MTU, &raw mut event.mtu) };
+    // SAFETY: as above.
+    unsafe { peer.copy_member(&DEV_NAME, &raw mut event.mtu_device) };
+    event.have |= HAVE_MTU;
 }
 
-/// The longest packet that the way onwards takes, and the device that says so: the other end of a veth
-/// where there is one, else the route's metric or its device.
-#[inline(always)]
-fn tightest<A: Access>(skb: Skb<A>, place: &Place<A>) -> Option<(u32, [u32; IFNAME_LEN / 4])> {
-    if let Some(route) = skb::route_of(skb, place.netns.inode) {
-        /// DST_METRICS_FLAGS (include/net/dst.h) are in the pointer's low bits; RTAX_MTU is metric 2, and the
-        /// array starts with metric 1 (include/uapi/linux/rtnetlink.h).
-        const FLAGS: u64 = 3;
-        const MTU: u64 = 4;
-        let device = route.follow(&DST_DEV)?;
-        let metrics = Raw(route.load::<u64>(&DST_METRICS)? & !FLAGS);
-        let limit = match metrics.offset(MTU).read::<u32>() {
-            Some(0) | None => device.load(&DEV_MTU)?,
-            Some(metric) => metric,
-        };
-        return Some((limit, device.load(&DEV_NAME)?));
+/// The longest packet that the route takes: its metric, else its device's. A route says more than a veth.
+#[inline(never)]
+fn route_mtu<A: Access>(event: &mut DropEvent, skb: Skb<A>) {
+    /// DST_METRICS_FLAGS (include/net/dst.h) are in the pointer's low bits; the array starts with metric 1,
+    /// and RTAX_MTU is 2 (include/uapi/linux/rtnetlink.h).
+    const FLAGS: u64 = 3;
+    const MTU: u64 = 4;
+    let Some(route) = skb::route_of(skb, event.key.netns_inode) else { return };
+    let Some(device) = route.follow(&DST_DEV) else { return };
+    let metrics: u64 = route.load(&DST_METRICS).unwrap_or(0);
+    let metric: u32 = Raw(metrics & !FLAGS).offset(MTU).read().unwrap_or(0);
+    // SAFETY: each goes to a member of the record, of its own width.
+    unsafe { device.copy_member(&DEV_MTU, &raw mut event.mtu) };
+    // SAFETY: as above.
+    unsafe { device.copy_member(&DEV_NAME, &raw mut event.mtu_device) };
+    if metric != 0 {
+        event.mtu = metric;
     }
-    let peer = veth::peer(place.device?)?;
-    Some((peer.load(&DEV_MTU)?, peer.load(&DEV_NAME)?))
+    event.have |= HAVE_MTU;
 }
 
 /// Pages that all sockets of the protocol hold, and may hold.
-#[inline(always)]
-fn memory<A: Access>(socket: Socket<A>) -> Option<(u64, u64)> {
+#[inline(never)]
+fn memory<A: Access>(event: &mut DropEvent, socket: Socket<A>) {
     /// `sysctl_mem[]`: min, pressure, max, each a long.
     const MAX: u64 = 2 * 8;
-    let proto = match socket.at(&SOCK_PROTO).read::<u64>() {
-        Some(0) | None => return None,
-        Some(address) => Raw(address),
-    };
-    let used = proto.follow(&PROTO_MEMORY)?.read()?;
-    let limit = proto.follow(&PROTO_LIMITS)?.offset(MAX).read()?;
-    Some((used, limit))
+    let Some(proto) = Raw(socket.address()).follow(&SOCK_PROTO) else { return };
+    let Some(used) = proto.follow(&PROTO_MEMORY) else { return };
+    let Some(limits) = proto.follow(&PROTO_LIMITS) else { return };
+    event.memory_used = used.read().unwrap_or(0);
+    event.memory_limit = limits.offset(MAX).read().unwrap_or(0);
+    event.have |= HAVE_MEMORY;
 }

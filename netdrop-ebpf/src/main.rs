@@ -15,6 +15,7 @@ mod headers;
 mod hooks;
 mod maps;
 mod offsets;
+mod record;
 mod rodata;
 mod scratch;
 mod skb;

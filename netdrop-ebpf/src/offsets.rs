@@ -4,7 +4,11 @@
 //! load, and how it is read depends on the kind of program, see [`Access`]. A [`Raw`] one is a plain
 //! number to every verifier and is read by `bpf_probe_read_kernel`. A fault in either reads 0.
 
-use core::{marker::PhantomData, mem::MaybeUninit, ptr::read_volatile};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{NonNull, read_volatile},
+};
 
 use aya_ebpf::{
     Global,
@@ -74,8 +78,8 @@ impl Access for Probed {
     }
 }
 
-/// A pointer to a known struct. `T` names the struct, it is never dereferenced as `T`.
-pub(crate) struct Typed<T, A>(*const u8, PhantomData<(T, A)>);
+/// A pointer to a known struct, never null. `T` names the struct, it is never dereferenced as `T`.
+pub(crate) struct Typed<T, A>(NonNull<u8>, PhantomData<(T, A)>);
 
 impl<T, A> Clone for Typed<T, A> {
     fn clone(&self) -> Self {
@@ -89,13 +93,13 @@ impl<T, A: Access> Typed<T, A> {
     /// A program argument, or nothing when it is null: the verifier wants the check before any load.
     #[inline(always)]
     pub(crate) fn new(pointer: *const u8) -> Option<Self> {
-        if pointer.is_null() { None } else { Some(Self(pointer, PhantomData)) }
+        Some(Self(NonNull::new(pointer.cast_mut())?, PhantomData))
     }
 
     /// Loads a member; `V` must be as wide as the member.
     #[inline(always)]
     pub(crate) fn load<V: Copy>(self, field: &Field) -> V {
-        A::load(self.0.wrapping_add(usize::from(field.load())))
+        A::load(self.pointer().wrapping_add(usize::from(field.load())))
     }
 
     /// Loads `N` words of an array member.
@@ -104,7 +108,7 @@ impl<T, A: Access> Typed<T, A> {
         let mut words = [0; N];
         let mut index = 0;
         while index < N {
-            words[index] = A::load(self.0.wrapping_add(usize::from(field.load()) + 8 * index));
+            words[index] = A::load(self.pointer().wrapping_add(usize::from(field.load()) + 8 * index));
             index += 1;
         }
         words
@@ -119,13 +123,18 @@ impl<T, A: Access> Typed<T, A> {
     /// Address of a member.
     #[inline(always)]
     pub(crate) fn at(self, field: &Field) -> Raw {
-        Raw(self.0 as u64).offset(u64::from(field.load()))
+        Raw(self.address()).offset(u64::from(field.load()))
     }
 
     /// The address as a number.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
-        self.0 as u64
+        self.pointer() as u64
+    }
+
+    #[inline(always)]
+    fn pointer(self) -> *const u8 {
+        self.0.as_ptr()
     }
 }
 
@@ -164,6 +173,19 @@ impl Raw {
             Some(0) | None => None,
             Some(address) => Some(Self(address)),
         }
+    }
+
+    /// Copies a member to `to`, by its width there; on a fault that is zeroed.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for a write of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn copy_member<V: Copy>(self, field: &Field, to: *mut V) {
+        let from = self.offset(u64::from(field.load())).0 as *const core::ffi::c_void;
+        // SAFETY: `to` takes a `V` by contract; the helper checks the source.
+        let _zeroed_on_fault =
+            unsafe { generated::bpf_probe_read_kernel(to.cast(), size_of::<V>() as u32, from) };
     }
 
     /// Copies `N` bytes to `to` and says whether that worked. On a fault the bytes are zeroed.

@@ -8,12 +8,15 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use netdrop_common::{facts::Facts, key::DropKey};
+use netdrop_common::{
+    facts::{Facts, Gather},
+    key::DropKey,
+};
 
 use crate::{
     headers::{Headers, MAX_HEADER},
     maps::{DEPTH, SCRATCH},
-    skb::Buffer,
+    skb::{Buffer, Route},
 };
 
 /// Runs that can interrupt each other on one CPU: task, softirq, hard interrupt, and one to spare. From
@@ -33,6 +36,16 @@ pub(crate) struct Scratch {
     pub(crate) bytes: [u8; MAX_HEADER],
     /// Where the drop is counted.
     pub(crate) key: DropKey,
+    /// The packet's route.
+    pub(crate) route: Route,
+    /// What is to be read for the reason, a [`Gather`].
+    pub(crate) gather: Gather,
+    /// Packets in the skb.
+    pub(crate) segments: u16,
+    /// `skb->pkt_type`.
+    pub(crate) packet_type: u8,
+    /// [`KEY_OVERFLOWED`](netdrop_common::event::KEY_OVERFLOWED) or nothing.
+    pub(crate) flags: u16,
     /// See [`Scratch::forget`].
     word: u64,
 }

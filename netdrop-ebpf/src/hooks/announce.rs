@@ -5,7 +5,7 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use netdrop_common::event::Announced;
+use netdrop_common::event::{Announced, DropEvent};
 
 use crate::maps::ANNOUNCED;
 
@@ -37,20 +37,21 @@ pub(crate) fn note(skb: *const u8, icmp_type: u32, icmp_code: u32) {
     unsafe { write_volatile(slot, Announcement { skb: skb as u64, time_ns, what, pad: 0 }) };
 }
 
-/// How the sender of `skb`, which is being freed, was told. Ends every announcement: what comes next on
-/// this CPU is another packet.
-#[inline(always)]
-pub(crate) fn take(skb: u64, now: u64) -> [u8; 3] {
-    let none = [Announced::No as u8, 0, 0];
-    let Some(slot) = ANNOUNCED.get_ptr_mut(0) else { return none };
+/// Adds to the record how the sender of `skb` was told. Ends every announcement: what comes next on this CPU
+/// is another packet. A function of its own, so that older verifiers go on from its end once.
+#[inline(never)]
+pub(crate) fn take(event: &mut DropEvent, skb: u64) {
+    event.announced = Announced::No as u8;
+    event.announced_type = 0;
+    event.announced_code = 0;
+    let Some(slot) = ANNOUNCED.get_ptr_mut(0) else { return };
     // SAFETY: the lookup returned this CPU's value.
     let last = unsafe { read_volatile(slot) };
     // SAFETY: as above.
     let used_up = unsafe { &raw mut (*slot).skb };
     // SAFETY: as above.
     unsafe { write_volatile(used_up, 0) };
-    if last.skb != skb || now.wrapping_sub(last.time_ns) > FRESH_NS {
-        return none;
+    if last.skb == skb && event.time_ns.wrapping_sub(last.time_ns) <= FRESH_NS {
+        [event.announced, event.announced_type, event.announced_code, _] = last.what;
     }
-    [last.what[0], last.what[1], last.what[2]]
 }

@@ -10,20 +10,20 @@ use aya_ebpf::{EbpfContext, Global};
 use aya_log_ebpf::debug;
 use netdrop_common::{
     cell,
+    event::KEY_OVERFLOWED,
     facts::{Facts, GATHER_TABLE, Gather},
     key::{DropKey, ProbePoint, REASON_ABSENT},
 };
 
 use crate::{
-    count,
-    emit::{self, Drop},
+    count, emit,
     filter::{self, Verdict},
     headers,
     offsets::Access,
     rodata::element,
     scratch::{self, Scratch},
     skb,
-    skb::{Route, Skb, Socket},
+    skb::{Device, Route, Skb, Socket},
     veth,
 };
 
@@ -83,9 +83,9 @@ fn freed<A: Access, C: EbpfContext>(
         count::cell(cell::FILTERED);
         return;
     }
-    let gather = gather(reason);
+    scratch.gather = gather(reason);
     scratch.buffer = skb::buffer(skb);
-    let wants_packet = filter::needs_packet() || emit::wanted() || gather.contains(Gather::PACKET);
+    let wants_packet = filter::needs_packet() || emit::wanted() || scratch.gather.contains(Gather::PACKET);
     if wants_packet {
         headers::parse(scratch, skb::is_local(skb));
     } else {
@@ -100,34 +100,11 @@ fn freed<A: Access, C: EbpfContext>(
         Verdict::Undecidable => return count::cell(cell::UNDECIDABLE),
     }
 
-    let packet_type = skb::packet_type(skb);
-    let mut facts = Facts::default();
-    if gather.contains(Gather::PACKET) {
-        facts = headers::packet_facts(scratch, packet_type);
-    }
-    if gather.contains(Gather::SOCKET)
-        && let Some(socket) = receiver
-    {
-        facts = skb::socket_facts(skb, socket, facts);
-    }
-    let wants_route = emit::wanted() || gather.contains(Gather::ROUTE);
-    let route = if wants_route { skb::route(skb, place.netns.inode) } else { Route::default() };
-    if gather.contains(Gather::ROUTE) {
-        facts = facts.with_route_error(route.error);
-    }
-    let mut facts = scratch.forget_facts(facts);
-    if gather.contains(Gather::QDISC)
-        && let Some(device) = place.device
-    {
-        facts = skb::qdisc_facts(skb, device, facts);
-    }
-    let segments = skb::segments(skb, &scratch.buffer);
-    if gather.contains(Gather::VETH_PEER)
-        && let Some(device) = place.device
-    {
-        facts = facts.with_veth_peer(veth::peer_state(device, scratch.buffer.len, segments > 1));
-    }
-    let facts = scratch.forget_facts(facts);
+    scratch.packet_type = skb::packet_type(skb);
+    scratch.segments = skb::segments(skb, &scratch.buffer);
+    let wants_route = emit::wanted() || scratch.gather.contains(Gather::ROUTE);
+    scratch.route = if wants_route { skb::route(skb, place.netns.inode) } else { Route::default() };
+    let facts = gather_facts(scratch, skb, receiver, place.device);
     scratch.key = DropKey {
         netns_cookie: place.netns.cookie,
         location,
@@ -137,25 +114,48 @@ fn freed<A: Access, C: EbpfContext>(
         probe: ProbePoint::KfreeSkb as u32,
         pad: 0,
     };
-    let counted = count::matched(&scratch.key, segments);
+    let counted = count::matched(&scratch.key, scratch.segments);
+    scratch.flags = 0;
     if counted.overflowed() {
+        scratch.flags = KEY_OVERFLOWED;
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
     }
-    if emit::wanted() {
-        let drop = Drop {
-            skb,
-            receiver,
-            place: &place,
-            buffer: &scratch.buffer,
-            headers: &scratch.outer,
-            route,
-            segments,
-            packet_type,
-            gather,
-            context: ctx.as_ptr(),
-        };
-        emit::emit(&scratch.key, &drop, counted);
+    if emit::wanted() && !emit::emit(ctx.as_ptr(), scratch, skb, receiver, place.device) {
+        counted.lost();
     }
+}
+
+/// The facts that rules for this reason need. After each group the verifier forgets which way was taken.
+#[inline(always)]
+fn gather_facts<A: Access>(
+    scratch: &mut Scratch,
+    skb: Skb<A>,
+    receiver: Option<Socket<A>>,
+    device: Option<Device<A>>,
+) -> Facts {
+    let mut facts = Facts::default();
+    if scratch.gather.contains(Gather::PACKET) {
+        facts = headers::packet_facts(scratch, scratch.packet_type);
+    }
+    if scratch.gather.contains(Gather::SOCKET)
+        && let Some(socket) = receiver
+    {
+        facts = skb::socket_facts(skb, socket, facts);
+    }
+    let mut facts = scratch.forget_facts(facts);
+    if scratch.gather.contains(Gather::ROUTE) {
+        facts = facts.with_route_error(scratch.route.error);
+    }
+    let Some(device) = device else { return scratch.forget_facts(facts) };
+    if scratch.gather.contains(Gather::QDISC) {
+        facts = skb::qdisc_facts(skb, device, facts);
+    }
+    let mut facts = scratch.forget_facts(facts);
+    if scratch.gather.contains(Gather::VETH_PEER) {
+        let state = veth::peer_state(device, scratch.buffer.len, scratch.segments > 1);
+        facts = facts.with_veth_peer(state);
+    }
+    scratch.forget_facts(facts)
 }
 
 /// `reason` of a tracepoint that has none.
