@@ -14,6 +14,7 @@ mod kernel;
 mod key;
 mod network;
 mod scenarios;
+mod sockets;
 mod verdicts;
 
 /// Cause ids that users may rely on.

@@ -1,113 +1,41 @@
 //! Drops against the causes they must get.
 
-use netdrop_common::facts::{Facts, Network, QdiscKind, TcpClass, Transport};
+use netdrop_common::facts::{Facts, Network, QdiscKind};
 use proptest::prelude::*;
 
 use super::{builtin, drop_at, reasons};
 use crate::cause::{Class, Confidence, Drop};
 
 /// What a drop must be called.
-type Expected = (&'static str, Class, Confidence);
+pub(super) type Expected = (&'static str, Class, Confidence);
+
+/// A reason, where, what is known of the packet, and what the drop must be called.
+pub(super) type Row<'a> = (Option<&'a str>, &'a str, Facts, Expected);
+
+/// Requires the cause of every row.
+pub(super) fn check(table: &[Row<'_>]) {
+    let catalogue = builtin();
+    for (reason, symbol, facts, (id, class, confidence)) in table {
+        let verdict = catalogue.classify(&drop_at(*reason, symbol, *facts));
+        assert_eq!(
+            (verdict.cause.id.as_str(), verdict.class, verdict.confidence),
+            (*id, *class, *confidence),
+            "{reason:?} at {symbol}: {}",
+            verdict.why
+        );
+    }
+}
 
 #[test]
 fn drops_get_their_causes() {
     use Class::{Benign, Harmful, Suspect};
     use Confidence::{Inferred, Observed};
     let none = Facts::default();
-    let tcp = |class| none.with_network(Network::Ipv4).with_transport(Transport::Tcp).with_tcp_class(class);
-    let state = |state, class| tcp(class).with_socket_state(state);
     let qdisc = |kind, full| none.with_qdisc_kind(kind).with_qdisc_at_limit(full);
     let route = |errno: i32| none.with_route_error(u8::try_from(errno).unwrap());
     let kind = |packet_type| none.with_packet_type(packet_type);
     let last = none.with_last_hop(true);
-    let table: &[(Option<&str>, &str, Facts, Expected)] = &[
-        // Closed ports.
-        (
-            Some("NO_SOCKET"),
-            "__udp4_lib_rcv",
-            none.with_transport(Transport::Udp),
-            ("port-closed", Suspect, Observed),
-        ),
-        (
-            Some("NO_SOCKET"),
-            "__udp6_lib_rcv",
-            none.with_transport(Transport::Udp),
-            ("port-closed", Suspect, Observed),
-        ),
-        (Some("NO_SOCKET"), "tcp_v4_rcv", tcp(TcpClass::Syn), ("port-closed", Suspect, Observed)),
-        (Some("NO_SOCKET"), "tcp_v6_rcv", tcp(TcpClass::Ack), ("connection-teardown", Suspect, Observed)),
-        (Some("NO_SOCKET"), "tcp_v4_rcv", tcp(TcpClass::Psh), ("connection-teardown", Suspect, Observed)),
-        (Some("NO_SOCKET"), "tcp_v4_rcv", tcp(TcpClass::Rst), ("connection-teardown", Benign, Observed)),
-        (Some("NO_SOCKET"), "tcp_v4_rcv", tcp(TcpClass::Fin), ("connection-teardown", Benign, Observed)),
-        (None, "tcp_v4_rcv", tcp(TcpClass::Syn), ("port-closed", Suspect, Inferred)),
-        (None, "tcp_v4_rcv", tcp(TcpClass::Fin), ("connection-teardown", Benign, Inferred)),
-        (None, "tcp_v4_rcv", tcp(TcpClass::Ack), ("unknown", Suspect, Inferred)),
-        (None, "__udp4_lib_rcv", none, ("port-closed", Suspect, Inferred)),
-        (
-            Some("NO_SOCKET"),
-            "cookie_v4_check",
-            tcp(TcpClass::Ack),
-            ("tcp-accept-queue-full", Harmful, Inferred),
-        ),
-        (
-            Some("NO_SOCKET"),
-            "cookie_v6_check",
-            tcp(TcpClass::Rst),
-            ("tcp-accept-queue-full", Harmful, Inferred),
-        ),
-        (
-            Some("NO_SOCKET"),
-            "ping_rcv",
-            none.with_transport(Transport::Icmp),
-            ("processed-normally", Benign, Observed),
-        ),
-        // Buffers.
-        (
-            Some("SOCKET_RCVBUFF"),
-            "udp_queue_rcv_one_skb",
-            none,
-            ("udp-receive-buffer-full", Harmful, Observed),
-        ),
-        (
-            Some("SOCKET_RCVBUFF"),
-            "udpv6_queue_rcv_one_skb",
-            none,
-            ("udp-receive-buffer-full", Harmful, Observed),
-        ),
-        (Some("SOCKET_RCVBUFF"), "raw_rcv_skb", none, ("socket-receive-buffer-full", Harmful, Observed)),
-        (None, "udp_queue_rcv_one_skb", none, ("udp-receive-buffer-full", Harmful, Inferred)),
-        (Some("PROTO_MEM"), "tcp_data_queue", none, ("tcp-receive-buffer-full", Harmful, Inferred)),
-        (
-            Some("PROTO_MEM"),
-            "tcp_data_queue",
-            state(1, TcpClass::Psh).with_receive_buffer_full(true),
-            ("tcp-receive-buffer-full", Harmful, Observed),
-        ),
-        (
-            Some("PROTO_MEM"),
-            "tcp_rcv_established",
-            state(1, TcpClass::Psh),
-            ("protocol-memory-exhausted", Harmful, Observed),
-        ),
-        (
-            Some("TCP_INVALID_END_SEQUENCE"),
-            "tcp_validate_incoming",
-            state(1, TcpClass::Psh).with_receive_buffer_full(true),
-            ("tcp-receive-buffer-full", Suspect, Inferred),
-        ),
-        (
-            Some("TCP_INVALID_SEQUENCE"),
-            "tcp_validate_incoming",
-            state(1, TcpClass::Psh),
-            ("tcp-out-of-window", Suspect, Observed),
-        ),
-        (Some("PROTO_MEM"), "udp_queue_rcv_one_skb", none, ("protocol-memory-exhausted", Harmful, Observed)),
-        (
-            Some("TCP_OFO_QUEUE_PRUNE"),
-            "tcp_prune_ofo_queue",
-            none,
-            ("tcp-receive-buffer-full", Harmful, Observed),
-        ),
+    let table: &[Row<'_>] = &[
         // Netfilter.
         (Some("NETFILTER_DROP"), "nft_do_chain", none, ("netfilter-rule", Harmful, Observed)),
         (Some("NETFILTER_DROP"), "nf_hook_slow", none, ("netfilter-rule", Harmful, Inferred)),
@@ -199,108 +127,6 @@ fn drops_get_their_causes() {
         (None, "__neigh_event_send", none, ("neighbour-unresolved", Harmful, Inferred)),
         (Some("NEIGH_CREATEFAIL"), "ip_finish_output2", none, ("neighbour-table-full", Harmful, Inferred)),
         (Some("NEIGH_QUEUEFULL"), "__neigh_event_send", none, ("neighbour-queue-full", Harmful, Observed)),
-        // TCP by socket state.
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(6, TcpClass::Fin),
-            ("connection-teardown", Benign, Observed),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(6, TcpClass::Syn),
-            ("tcp-out-of-window", Suspect, Inferred),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(6, TcpClass::Psh),
-            ("connection-teardown", Suspect, Observed),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_rcv_state_process",
-            state(4, TcpClass::Ack),
-            ("connection-teardown", Benign, Observed),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_rcv_state_process",
-            state(0, TcpClass::Ack),
-            ("connection-teardown", Benign, Inferred),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_rcv_state_process",
-            state(1, TcpClass::Ack),
-            ("unknown", Suspect, Inferred),
-        ),
-        (None, "tcp_rcv_state_process", none, ("connection-teardown", Benign, Inferred)),
-        (
-            Some("TCP_FLAGS"),
-            "tcp_v4_do_rcv",
-            state(10, TcpClass::Fin),
-            ("connection-teardown", Benign, Observed),
-        ),
-        (
-            Some("TCP_FLAGS"),
-            "tcp_v6_do_rcv",
-            state(10, TcpClass::Psh),
-            ("connection-teardown", Suspect, Observed),
-        ),
-        (
-            Some("TCP_FLAGS"),
-            "tcp_rcv_state_process",
-            state(10, TcpClass::Fin),
-            ("tcp-invalid-flags", Suspect, Observed),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v6_rcv",
-            state(9, TcpClass::Ack),
-            ("connection-teardown", Benign, Observed),
-        ),
-        (Some("NOT_SPECIFIED"), "tcp_v4_rcv", state(10, TcpClass::Syn), ("duplicate-data", Benign, Observed)),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(12, TcpClass::Rst),
-            ("connection-teardown", Benign, Inferred),
-        ),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(10, TcpClass::Psh),
-            ("tcp-accept-queue-full", Suspect, Inferred),
-        ),
-        (Some("NOT_SPECIFIED"), "tcp_v4_rcv", state(10, TcpClass::Ack), ("unknown", Suspect, Inferred)),
-        (
-            Some("NOT_SPECIFIED"),
-            "tcp_v4_rcv",
-            state(0, TcpClass::Fin),
-            ("connection-teardown", Benign, Inferred),
-        ),
-        (
-            Some("TCP_RFC7323_PAWS"),
-            "tcp_validate_incoming",
-            none,
-            ("tcp-timestamp-rejected", Suspect, Observed),
-        ),
-        (Some("TCP_RFC7323_PAWS_ACK"), "tcp_validate_incoming", none, ("duplicate-data", Benign, Observed)),
-        (
-            Some("TCP_INVALID_SYN"),
-            "tcp_validate_incoming",
-            tcp(TcpClass::SynAck),
-            ("duplicate-data", Benign, Observed),
-        ),
-        (
-            Some("TCP_INVALID_SYN"),
-            "tcp_validate_incoming",
-            tcp(TcpClass::Syn),
-            ("tcp-invalid-flags", Suspect, Observed),
-        ),
-        (Some("TCP_LISTEN_OVERFLOW"), "tcp_v4_rcv", none, ("tcp-accept-queue-full", Harmful, Observed)),
         // Filters.
         (Some("TC_INGRESS"), "__netif_receive_skb_core", none, ("tc-filter-drop", Harmful, Observed)),
         (
@@ -352,16 +178,7 @@ fn drops_get_their_causes() {
         (None, "icmpv6_rcv", none, ("processed-normally", Benign, Inferred)),
         (Some("NOT_SPECIFIED"), "some_driver_rx", none, ("unknown", Suspect, Inferred)),
     ];
-    let catalogue = builtin();
-    for (reason, symbol, facts, (id, class, confidence)) in table {
-        let verdict = catalogue.classify(&drop_at(*reason, symbol, *facts));
-        assert_eq!(
-            (verdict.cause.id.as_str(), verdict.class, verdict.confidence),
-            (*id, *class, *confidence),
-            "{reason:?} at {symbol}: {}",
-            verdict.why
-        );
-    }
+    check(table);
 }
 
 #[test]
