@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use bytes::{BufMut as _, BytesMut};
 use netdrop_common::event::CAPTURE_LEN;
 
-use super::{Sink, text::who};
+use super::Sink;
 use crate::{
     attribute::{netns::NetnsId, untrusted::printable},
     capture::{Capture, Link},
@@ -61,15 +61,6 @@ const SNAPLEN: u32 = CAPTURE_LEN as u32 + COOKED_LEN;
 /// Nanoseconds, as a power of ten.
 const TSRESOL: u8 = 9;
 
-/// What a reader takes for one interface.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct InterfaceKey {
-    netns: Option<NetnsId>,
-    /// Index and name; nothing where the kernel side knew none.
-    device: Option<(u32, Option<String>)>,
-    linktype: u16,
-}
-
 /// The pcapng sink.
 #[derive(Debug, Default)]
 pub struct Pcapng {
@@ -77,7 +68,9 @@ pub struct Pcapng {
     os: String,
     /// `x86_64`.
     hardware: String,
-    interfaces: HashMap<InterfaceKey, u32>,
+    /// By namespace, index of the device (0: none) and link type; a device can be renamed, and the index given to
+    /// another one.
+    interfaces: HashMap<(Option<NetnsId>, u32, u16), Vec<(Option<String>, u32)>>,
     /// Packets of each interface, and the time of the last one.
     written: Vec<(u64, u64)>,
     without_bytes: u64,
@@ -100,34 +93,33 @@ impl Pcapng {
 
     /// Number of the interface of an event, which is described before its first packet.
     fn interface(&mut self, out: &mut BytesMut, event: &Event, linktype: u16) -> u32 {
-        let device = event.interface.as_ref().map(|device| (device.index, device.name.clone()));
-        let key = InterfaceKey { netns: event.netns, device, linktype };
-        if let Some(number) = self.interfaces.get(&key) {
+        let device = event.interface.as_ref();
+        let name = device.and_then(|device| device.name.as_deref());
+        let key = (event.netns, device.map_or(0, |device| device.index), linktype);
+        let known = self.interfaces.get(&key).into_iter().flatten();
+        if let Some((_, number)) = known.into_iter().find(|(known, _)| known.as_deref() == name) {
             return *number;
         }
-        let name = match &event.interface {
-            Some(device) => match &device.name {
-                Some(name) => Some(printable(name)),
-                None => Some(format!("if#{}", device.index)),
-            },
-            None => None,
-        };
+        let shown = device.map(|device| match name {
+            Some(name) => printable(name),
+            None => format!("if#{}", device.index),
+        });
         let netns = match (event.netns, &event.attribution.netns_name) {
             (Some(id), Some(name)) => format!("netns {} (inode {})", printable(name), id.inode),
             (Some(id), None) => format!("netns with inode {}", id.inode),
             (None, _) => "netns not known".to_owned(),
         };
         let description = match &event.attribution.container {
-            Some(_) => format!("{netns}, container {}", printable(&who(event.netns, &event.attribution))),
+            Some(container) => format!("{netns}, container {}", printable(container.label())),
             None => netns,
         };
-        self.describe(out, linktype, name.as_deref(), &description);
-        let number = self.written.len() as u32 - 1;
-        self.interfaces.insert(key, number);
+        let number = self.describe(out, linktype, shown.as_deref(), &description);
+        self.interfaces.entry(key).or_default().push((name.map(str::to_owned), number));
         number
     }
 
-    fn describe(&mut self, out: &mut BytesMut, linktype: u16, name: Option<&str>, description: &str) {
+    /// Describes the next interface and returns its number.
+    fn describe(&mut self, out: &mut BytesMut, linktype: u16, name: Option<&str>, description: &str) -> u32 {
         block(out, block::INTERFACE_DESCRIPTION, |out| {
             out.put_u16_ne(linktype);
             out.put_u16_ne(0);
@@ -140,6 +132,7 @@ impl Pcapng {
             end_of_options(out);
         });
         self.written.push((0, 0));
+        self.written.len() as u32 - 1
     }
 }
 
@@ -188,6 +181,9 @@ impl Sink for Pcapng {
             }
             put_padded(out, bytes);
             text_option(out, option::COMMENT, &comment(event));
+            if let Some(stack) = &event.stack {
+                text_option(out, option::COMMENT, &format!("stack:\n{}", stack.join("\n")));
+            }
             put_option(out, option::EPB_FLAGS, &flags(event.direction, capture).to_ne_bytes());
             end_of_options(out);
         });

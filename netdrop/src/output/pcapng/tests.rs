@@ -230,6 +230,29 @@ fn what_is_not_known_is_left_out_of_the_comment() {
 }
 
 #[test]
+fn a_stack_is_a_comment_of_its_own() {
+    let mut event = event(&record());
+    event.stack = Some(vec!["udp_queue_rcv_one_skb+0x437".into(), "udp_rcv+0x1a".into()]);
+    let bytes = capture(&[event]);
+    let read = Read::from(&bytes);
+    let stack = read.packets[0].options[1].as_str().unwrap();
+    assert_eq!(stack, "stack:\nudp_queue_rcv_one_skb+0x437\nudp_rcv+0x1a");
+    assert!(read.comment(0).starts_with("cause="), "{}", read.comment(0));
+}
+
+#[test]
+fn a_renamed_device_is_another_interface() {
+    let before = with_ethernet(record());
+    let mut after = before;
+    after.ifname[..4].copy_from_slice(b"wan0");
+    let bytes = capture(&[before, after, before].map(|record| event(&record)));
+    let read = Read::from(&bytes);
+    assert_eq!(read.interfaces.len(), 2);
+    assert_eq!((read.interface(0).0, read.interface(1).0), (Some("eth0"), Some("wan0")));
+    assert_eq!(read.packets.iter().map(|packet| packet.if_id).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
+#[test]
 fn names_are_quoted_and_cannot_steer_a_terminal() {
     let mut record = record();
     record.ifname[..4].copy_from_slice(b"a\x1bc\0");
