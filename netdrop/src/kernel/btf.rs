@@ -61,6 +61,10 @@ impl Member {
     }
 }
 
+/// Names and values.
+#[cfg(test)]
+pub(crate) type Enumerators = Vec<(String, u32)>;
+
 /// Type information of the kernel image or of one module.
 pub struct KernelBtf {
     btf: Btf,
@@ -147,9 +151,9 @@ impl KernelBtf {
         Ok(None)
     }
 
-    /// Every enum with a name: the name, and names and values of its enumerators.
+    /// Every enum: its name, and names and values of its enumerators.
     #[cfg(test)]
-    pub(crate) fn enums(&self) -> Result<Vec<(String, Vec<(String, u32)>)>, BtfError> {
+    pub(crate) fn enums(&self) -> Result<Vec<(String, Enumerators)>, BtfError> {
         let mut enums = Vec::new();
         let sections = [Some(self.btf.base()), self.btf.split()];
         let ids = sections.into_iter().flatten().map(btf_rs::BtfSection::type_id_range);

@@ -61,6 +61,9 @@ const SNAPLEN: u32 = CAPTURE_LEN as u32 + COOKED_LEN;
 /// Nanoseconds, as a power of ten.
 const TSRESOL: u8 = 9;
 
+/// Namespace, index of the device (0: none), and link type.
+type Place = (Option<NetnsId>, u32, u16);
+
 /// The pcapng sink.
 #[derive(Debug, Default)]
 pub struct Pcapng {
@@ -68,9 +71,8 @@ pub struct Pcapng {
     os: String,
     /// `x86_64`.
     hardware: String,
-    /// By namespace, index of the device (0: none) and link type; a device can be renamed, and the index given to
-    /// another one.
-    interfaces: HashMap<(Option<NetnsId>, u32, u16), Vec<(Option<String>, u32)>>,
+    /// Numbers by place, and there by name: a device can be renamed, and its index given to another one.
+    interfaces: HashMap<Place, Vec<(Option<String>, u32)>>,
     /// Packets of each interface, and the time of the last one.
     written: Vec<(u64, u64)>,
     without_bytes: u64,
