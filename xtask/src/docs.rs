@@ -1,10 +1,10 @@
 //! `cargo xtask docs`: documentation that netdrop writes itself, so that it cannot drift from the program.
 
-use std::{fs, io::ErrorKind, path::Path, process::Command};
+use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, command, tools::Tools, workspace};
+use crate::{command, tools::Tools, workspace};
 
 /// What to do with the generated files.
 #[derive(clap::Args)]
@@ -24,11 +24,15 @@ const FILES: &[Generated] = &[Generated { path: "docs/causes.md", netdrop: &["ex
 
 /// Writes the files that changed, or with `--check` names the stale ones.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let netdrop = build::release(&Tools::for_build()?)?;
+    let tools = Tools::for_build()?;
     let mut stale = Vec::new();
     for file in FILES {
-        let fresh = command::output(Command::new(&netdrop).args(file.netdrop))
-            .with_context(|| format!("cannot generate {}", file.path))?;
+        let mut netdrop = tools.cargo();
+        // Not the release build: this is run after every change of the catalogue.
+        netdrop.args(["run", "--quiet", "--package", "netdrop", "--bin", "netdrop", "--"]).args(file.netdrop);
+        command::announce("generate", file.path);
+        let fresh =
+            command::output(&mut netdrop).with_context(|| format!("cannot generate {}", file.path))?;
         let path = workspace::root().join(file.path);
         if read(&path)? == fresh {
             continue;
