@@ -159,7 +159,7 @@ impl Evidence {
             neighbour: have("neighbour", HAVE_NEIGHBOUR).then(|| Neighbour {
                 entries: record.neighbour.entries,
                 limit: record.neighbour.limit,
-                state: neighbour_state(judged.reason.name.as_deref()),
+                state: neighbour_state(judged.reason.name.as_deref(), judged.location.symbol.as_deref()),
                 queue_limit: Some(record.neighbour.queue_limit).filter(|limit| *limit != 0),
             }),
             mtu: have("mtu", HAVE_MTU).then(|| Mtu {
@@ -201,11 +201,11 @@ impl Route {
     }
 }
 
-/// The state that the kernel's reason implies (net/core/neighbour.c).
-fn neighbour_state(reason: Option<&str>) -> Option<&'static str> {
-    match reason? {
-        "NEIGH_FAILED" => Some("FAILED"),
-        "NEIGH_QUEUEFULL" => Some("INCOMPLETE"),
+/// The state that the kernel's reason implies, or the place where it gives none (net/core/neighbour.c).
+fn neighbour_state(reason: Option<&str>, symbol: Option<&str>) -> Option<&'static str> {
+    match (reason, symbol) {
+        (Some("NEIGH_FAILED"), _) | (_, Some("neigh_invalidate")) => Some("FAILED"),
+        (Some("NEIGH_QUEUEFULL"), _) => Some("INCOMPLETE"),
         _ => None,
     }
 }
