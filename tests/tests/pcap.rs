@@ -312,15 +312,11 @@ fn a_reader_of_stdout_that_goes_ends_the_run_quietly() {
 fn a_full_device_ends_the_run_with_an_error_and_the_summary() {
     let Some(lab) = Lab::new("pcap-full", &[]) else { return };
     let netns = lab.netns("only");
-    let tracing = Trace::of(&netns).args(&["--pcap", "/dev/full"]).start();
-    let ended = tracing.finish_raw();
-    assert_eq!(ended.status.code(), Some(1), "{:?}", ended.stderr);
-    assert!(
-        ended.stdout.last().is_some_and(|line| line.contains("\"kind\":\"summary\"")),
-        "{:?}",
-        ended.stdout
-    );
-    let said = ended.stderr.last().map(String::as_str).unwrap_or_default();
+    let netns = netns.path().to_string_lossy();
+    // It ends by itself, and as soon as it traces: there is nothing to wait for.
+    let finished = binary::run(&["trace", "--json", "--netns", &netns, "--pcap", "/dev/full"]).expect_code(1);
+    assert_eq!(finished.json_lines().last().expect("a summary")["kind"], "summary");
+    let said = finished.stderr.lines().last().unwrap_or_default();
     assert!(said.starts_with("netdrop: cannot write to /dev/full: No space left on device"), "{said}");
 }
 
