@@ -44,6 +44,8 @@ impl Direction {
         /// Functions that drop before the stack has noted the arriving interface.
         const BEFORE_ARRIVAL: &[&str] =
             &["enqueue_to_backlog", "netif_rx_internal", "do_xdp_generic", "veth_xdp_rcv_skb", "vxlan_rcv"];
+        /// Functions of drivers that send, where the sender's socket is already let go.
+        const LEAVING: &[&str] = &["tun_net_xmit"];
         if event.tuple.ethertype == 0 {
             // Nothing that goes anywhere: data of a local socket, or bytes nobody can read.
             return None;
@@ -66,6 +68,9 @@ impl Direction {
         }
         if location.is_some_and(|symbol| BEFORE_ARRIVAL.contains(&symbol)) {
             return Some(Self::In);
+        }
+        if location.is_some_and(|symbol| LEAVING.contains(&symbol)) {
+            return Some(Self::Out);
         }
         (routed || event.have & HAVE_SENDER != 0).then_some(Self::Out)
     }
@@ -174,6 +179,7 @@ mod tests {
             (HAVE_ROUTE, 0, Some("ip_forward"), None, Some(Direction::Out)),
             (HAVE_SENDER, 0, None, Some("enqueue_to_backlog"), Some(Direction::In)),
             (HAVE_SENDER, 0, None, Some("veth_xdp_rcv_skb"), Some(Direction::In)),
+            (0, 0, None, Some("tun_net_xmit"), Some(Direction::Out)),
             (0, 0, None, None, None),
         ];
         for (have, iif, input, location, expected) in cases {

@@ -74,16 +74,8 @@ pub enum Verdict {
     Reject,
     /// Drops it and resets the connection.
     Reset,
-}
-
-impl Verdict {
-    /// As netdrop's evidence spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Reject | Self::Reset => "reject",
-        }
-    }
+    /// Gives it to a program, which no scenario has.
+    Queue,
 }
 
 /// Which packets a rule matches.
@@ -177,6 +169,7 @@ impl Rule<'_> {
             Verdict::Drop => "drop",
             Verdict::Reject => "reject",
             Verdict::Reset => "reject with tcp reset",
+            Verdict::Queue => "queue",
         };
         format!(
             "table {family} {TABLE} {{
@@ -198,6 +191,7 @@ impl Rule<'_> {
             Verdict::Drop => "DROP",
             Verdict::Reject => "REJECT",
             Verdict::Reset => "REJECT --reject-with tcp-reset",
+            Verdict::Queue => "NFQUEUE",
         };
         let chain = self.hook.name().to_uppercase();
         format!(

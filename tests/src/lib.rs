@@ -34,6 +34,7 @@ pub mod scene;
 pub mod sockopt;
 pub mod softnet;
 pub mod stall;
+pub mod tap;
 pub mod tc;
 pub mod tcp;
 pub mod trace;

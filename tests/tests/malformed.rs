@@ -115,6 +115,35 @@ fn tcp_header_that_is_cut_off() {
 }
 
 #[test]
+fn udp_header_that_is_cut_off() {
+    for (name, family) in [("cut-udp", Family::Ipv4), ("cut-udp6", Family::Ipv6)] {
+        let Some(lab) = Lab::new(name, &["nft"]) else { return };
+        let pair = lab.pair_of(family);
+        pair.b.nft_count("meta l4proto udp");
+        let unsaid = "for IPv4, an IPsec policy that refuses a datagram to a closed port looks the same";
+        let tracing = Trace::of(&pair.b).may_be_unknown(unsaid).start();
+
+        // The IP header knows that only 4 bytes follow it.
+        let datagram = Hop::between(pair.a_end, pair.b_end).udp(64, 5708, 5709, &[0; 8]);
+        let frame = cut(datagram, family.header_len() + 4);
+        let frame = match family {
+            Family::Ipv4 => with_ipv4_checksum(with_u16(frame, 2, 24)),
+            Family::Ipv6 => with_u16(frame, 4, 4),
+        };
+        pair.a.send_frames("eth0", [&frame; COUNT]);
+        wait::until_counter("input", COUNT as u64, || pair.b.nft_packets("input"));
+
+        tracing.stop().expect(&Dropped {
+            cause: family.pick("unknown", "malformed-header"),
+            class: "suspect",
+            netns: &pair.b,
+            count: COUNT as u64,
+            packet: json!({"family": family.name(), "proto": "udp", "src": pair.a_end.ip.to_string()}),
+        });
+    }
+}
+
+#[test]
 fn neighbour_discovery_from_beyond_a_router() {
     /// Type of a neighbour solicitation.
     const SOLICITATION: u8 = 135;

@@ -298,3 +298,30 @@ fn a_rejection_that_nobody_was_told_of_is_not_called_one() {
     outcome.expect_count("events with the verdict reject", rejected, told);
     assert!(outcome.events.iter().all(|event| verdict(&event) != "drop"), "a rule that rejects");
 }
+
+#[test]
+fn queue_that_nobody_reads() {
+    for (family, path) in [(Family::Ipv4, Path::In), (Family::Ipv6, Path::Through)] {
+        let name = format!("nfqueue-{}", family.name());
+        let tool = Tool::Xtables(family, "filter");
+        let hook = if path == Path::In { Hook::Input } else { Hook::Forward };
+        let Some(lab) = Lab::new(&name, &[tool.program()]) else { return };
+        let routed = lab.routed_of(family);
+        let rule = match routed.r.rule(tool, hook, To::udp(5101), Verdict::Queue) {
+            Ok(rule) => rule,
+            Err(refused) => return lab::skip_for_kernel(&name, "NFQUEUE", &refused),
+        };
+        let tracing = Trace::of(&routed.r).start();
+        let Provoked { dropped, .. } = provoke(&rule, path, &routed, false);
+        let outcome = tracing.stop();
+        let event = outcome.expect(&Dropped {
+            cause: "netfilter-rule",
+            class: "harmful",
+            netns: &routed.r,
+            count: dropped,
+            packet: json!({"family": family.name(), "proto": "udp", "sport": FROM, "dport": 5101}),
+        });
+        assert_eq!(event["location"]["symbol"], "nf_queue", "{event}");
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    }
+}

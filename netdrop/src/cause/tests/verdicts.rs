@@ -40,6 +40,8 @@ fn drops_get_their_causes() {
         (Some("NETFILTER_DROP"), "nft_do_chain", none, ("netfilter-rule", Harmful, Observed)),
         (Some("NETFILTER_DROP"), "nf_hook_slow", none, ("netfilter-rule", Harmful, Inferred)),
         (None, "nf_hook_slow", none, ("netfilter-rule", Harmful, Inferred)),
+        (Some("NOT_SPECIFIED"), "nf_queue", none, ("netfilter-rule", Harmful, Observed)),
+        (Some("NETFILTER_DROP"), "br_handle_frame", none, ("netfilter-rule", Harmful, Inferred)),
         // Routes.
         (Some("IP_INNOROUTES"), "ip_error", route(libc::ENETUNREACH), ("no-route", Suspect, Observed)),
         (Some("IP_INNOROUTES"), "ip6_pkt_discard", none, ("no-route", Suspect, Observed)),
@@ -162,6 +164,8 @@ fn drops_get_their_causes() {
         (Some("mac80211_unusable:REPLAY"), "ieee80211_rx_list", none, ("wireless-drop", Suspect, Observed)),
         (Some("NOT_SPECIFIED"), "__dev_forward_skb2", none, ("unknown", Suspect, Inferred)),
         // Noise.
+        (Some("NOT_SPECIFIED"), "__udp4_lib_rcv", kind(0), ("unknown", Suspect, Inferred)),
+        (Some("NOT_SPECIFIED"), "__udp6_lib_rcv", kind(0), ("malformed-header", Suspect, Inferred)),
         (Some("OTHERHOST"), "ip_rcv_core", kind(3), ("not-for-this-host", Benign, Observed)),
         (None, "ip_rcv_core", kind(3), ("not-for-this-host", Benign, Observed)),
         (Some("NOT_SPECIFIED"), "ip6_mc_input", kind(2), ("not-for-this-host", Benign, Observed)),
