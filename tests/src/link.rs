@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::counters::json;
 use crate::lab::Lab;
 use crate::netns::{Netns, finish};
+use crate::wait;
 
 /// One end of a veth pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,8 @@ impl Lab {
                 spell(far.mac)
             ));
         }
+        await_carrier(one.0, one.1);
+        await_carrier(other.0, other.1);
         (one_end, other_end)
     }
 
@@ -126,6 +130,19 @@ fn address(netns: &Netns, device: &'static str, cidr: &str, mac: [u8; 6]) -> End
     let ip = cidr.split_once('/').map_or(cidr, |(ip, _)| ip);
     let ip = ip.parse().unwrap_or_else(|error| panic!("{ip}: {error}"));
     End { device, mac, ip }
+}
+
+/// Waits until the kernel has noticed that a device's other end is up: it does so in the background, and drops
+/// what is sent before.
+#[track_caller]
+fn await_carrier(netns: &Netns, device: &str) {
+    wait::until(&format!("{device} in {} is up", netns.name()), || {
+        let links = json(&netns.run(&format!("ip -j link show dev {device}")));
+        match links[0]["operstate"].as_str() {
+            Some("UP") => Ok(()),
+            state => Err(format!("{state:?}")),
+        }
+    });
 }
 
 /// A hardware address as `ip` spells it.
