@@ -18,7 +18,7 @@ pub const IFNAME_LEN: usize = 16;
 /// Addresses are in network order, IPv4 in the first four bytes; ports, lengths and the ethertype in
 /// host order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Tuple {
     /// Source address.
     pub saddr: [u8; 16],
@@ -223,7 +223,7 @@ pub const HAVE_MEMORY: u16 = 1 << 10;
 pub const KEY_OVERFLOWED: u16 = 1 << 6;
 
 const _: () = {
-    assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 2);
+    assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 4);
     assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12);
     assert!(size_of::<DropEvent>() == 368 && align_of::<DropEvent>() == 8);
     assert!(size_of::<Stacked<STACK_FRAMES>>() == 368 + 8 + 8 * STACK_FRAMES);

@@ -57,9 +57,6 @@ pub(crate) struct Headers {
     pub(crate) l4: u32,
 }
 
-/// Headers that nobody asked for.
-pub(crate) const UNREAD: Headers = Headers { tuple: EMPTY, l3: 0, l4: 0 };
-
 #[inline(always)]
 fn is_vlan(ethertype: u16) -> bool {
     ethertype == ETH_8021Q || ethertype == ETH_8021AD

@@ -88,8 +88,6 @@ fn freed<A: Access, C: EbpfContext>(
     let wants_packet = filter::needs_packet() || emit::wanted() || scratch.gather.contains(Gather::PACKET);
     if wants_packet {
         headers::parse(scratch, skb::is_local(skb));
-    } else {
-        scratch.outer = headers::UNREAD;
     }
     if filter::needs_packet() {
         verdict = verdict.and(filter::packet(scratch));
