@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     Global,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{bpf_get_stack, bpf_ktime_get_ns},
+    helpers::generated::bpf_get_stack,
 };
 use netdrop_common::{
     event::{DropEvent, HOOK_FRAMES, STACK_FRAMES, Stacked},
@@ -15,7 +15,7 @@ use netdrop_common::{
 use crate::{
     evidence,
     hooks::announce,
-    maps::{EVENTS, LAST_WAKE},
+    maps::{EVENTS, LAST_WAKE, STACKS_PAID},
     offsets::Access,
     record,
     rodata::element,
@@ -61,7 +61,9 @@ pub(crate) fn emit<A: Access>(
 ) -> bool {
     if EMIT_STACK.load() != 0 {
         stacked::<A, STACK_FRAMES>(context, scratch, skb, receiver, device)
-    } else if scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location) {
+    } else if (scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location))
+        && affordable(scratch.now)
+    {
         stacked::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
     } else {
         let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else { return false };
@@ -69,7 +71,7 @@ pub(crate) fn emit<A: Access>(
         // records: any bytes are a valid `DropEvent`, which is made of integers alone.
         let event = unsafe { &mut *entry.as_mut_ptr() };
         fill(event, scratch, skb, receiver, device);
-        entry.submit(wakeup());
+        entry.submit(wakeup(scratch.now));
         true
     }
 }
@@ -77,6 +79,28 @@ pub(crate) fn emit<A: Access>(
 #[inline(always)]
 fn in_netfilter(location: u64) -> bool {
     location > element(&NETFILTER_TEXT, 0) && location <= element(&NETFILTER_TEXT, 1)
+}
+
+/// Stacks that nobody asked for and that a CPU may take at once; one more each `STACK_INTERVAL_NS`.
+const STACK_BURST: u64 = 256;
+
+/// A stack takes 4 us, so this is at most 0.4 % of a CPU.
+const STACK_INTERVAL_NS: u64 = 1_000_000;
+
+/// Whether this CPU may take a stack now: with one for each drop, a flood would be slowed down to a third.
+#[inline(always)]
+fn affordable(now: u64) -> bool {
+    let Some(paid) = STACKS_PAID.get_ptr_mut(0) else { return false };
+    // SAFETY: the lookup returned this CPU's value; a nested run could at most cost or save one stack.
+    let until = unsafe { *paid };
+    let least = now.saturating_sub(STACK_BURST * STACK_INTERVAL_NS);
+    let next = if until < least { least } else { until } + STACK_INTERVAL_NS;
+    if next > now {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { *paid = next };
+    true
 }
 
 /// Writes a record with the stack; says whether the ring had room.
@@ -95,7 +119,7 @@ fn stacked<A: Access, const FRAMES: usize>(
     let frames = (&raw mut record.frames).cast();
     // SAFETY: `frames` takes as many bytes as the helper is told, and it writes them all, zeros on a fault.
     record.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
-    entry.submit(wakeup());
+    entry.submit(wakeup(scratch.now));
     true
 }
 
@@ -121,9 +145,7 @@ fn fill<A: Access>(
 
 /// A lone drop wakes the reader at once, a flood in batches: the flag for `submit`.
 #[inline(always)]
-fn wakeup() -> u64 {
-    // SAFETY: the helper takes nothing and reads a clock.
-    let now = unsafe { bpf_ktime_get_ns() };
+fn wakeup(now: u64) -> u64 {
     let record = size_of::<DropEvent>() as u64 + 8;
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let watermark = u64::from(WAKE_BYTES.load());

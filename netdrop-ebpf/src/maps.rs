@@ -30,6 +30,10 @@ pub(crate) static CELLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(cell::
 #[map]
 pub(crate) static LAST_WAKE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Until when this CPU's stacks are paid for, CLOCK_MONOTONIC nanoseconds.
+#[map]
+pub(crate) static STACKS_PAID: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Runs in progress on this CPU.
 #[map]
 pub(crate) static DEPTH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);

@@ -3,7 +3,6 @@
 //! Functions of their own, which return nothing, for their own stack frames and so that older verifiers go
 //! on from their ends once.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use netdrop_common::event::{
     CAPTURE_LEN, DropEvent, HAVE_DEVICE, HAVE_MAC, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, HAVE_SOCKET_MEMORY,
     NO_OFFSET, Neighbour, Qdisc,
@@ -23,8 +22,7 @@ pub(crate) fn base<A: Access>(event: &mut DropEvent, scratch: &Scratch, skb: Skb
     let l3 = scratch.outer.l3;
     event.bytes = [0; CAPTURE_LEN];
     event.key = scratch.key;
-    // SAFETY: the helper takes nothing and reads a clock.
-    event.time_ns = unsafe { bpf_ktime_get_ns() };
+    event.time_ns = scratch.now;
     event.dst_input = scratch.route.input;
     event.tuple = scratch.outer.tuple;
     event.ifname = [0; _];

@@ -46,6 +46,8 @@ pub(crate) struct Scratch {
     pub(crate) packet_type: u8,
     /// [`KEY_OVERFLOWED`](netdrop_common::event::KEY_OVERFLOWED) or nothing.
     pub(crate) flags: u16,
+    /// When, CLOCK_MONOTONIC nanoseconds.
+    pub(crate) now: u64,
     /// See [`Scratch::forget`].
     word: u64,
 }

@@ -6,7 +6,7 @@
 //! | 5.17 | skb, location, reason |
 //! | 6.11 | skb, location, reason, rx_sk |
 
-use aya_ebpf::{EbpfContext, Global};
+use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::debug;
 use netdrop_common::{
     cell,
@@ -118,8 +118,12 @@ fn freed<A: Access, C: EbpfContext>(
         scratch.flags = KEY_OVERFLOWED;
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
     }
-    if emit::wanted() && !emit::emit(ctx.as_ptr(), scratch, skb, receiver, place.device) {
-        counted.lost();
+    if emit::wanted() {
+        // SAFETY: the helper takes nothing and reads a clock.
+        scratch.now = unsafe { bpf_ktime_get_ns() };
+        if !emit::emit(ctx.as_ptr(), scratch, skb, receiver, place.device) {
+            counted.lost();
+        }
     }
 }
 
