@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a scenario fails. Generous: it only costs time on failure.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
