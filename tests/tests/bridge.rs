@@ -149,7 +149,37 @@ fn frame_longer_than_the_mtu_of_the_port() {
         });
         assert_eq!(event["interface"]["name"], "right", "{event}");
         assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+        // A figure may be missing, but not be that of a device which the frame fits.
+        let limit = &event["evidence"]["mtu"]["limit"];
+        assert!(limit.is_null() || limit == 1000, "{event}");
     }
+}
+
+#[test]
+fn full_queue_for_broadcasts_of_macvlan() {
+    let Some(lab) = Lab::new("macvlan", &[]) else { return };
+    let pair = lab.pair();
+    // A queue without room.
+    let macvlan = "link add macvlan0 link eth0 type macvlan mode bridge bcqueuelen 0\nlink set macvlan0 up\n";
+    if let Err(refused) = pair.b.try_run_with_input("ip -batch -", macvlan) {
+        return lab::skip_for_kernel("macvlan", "macvlan", &refused);
+    }
+    let mut hop = Hop::between(pair.a_end, pair.b_end).with_dst("10.0.0.255");
+    hop.macs.1 = [0xff; 6];
+    let dropped = || pair.b.link_counter("eth0", "/stats64/rx/dropped").expect("every device counts drops");
+    let before = dropped();
+    let tracing = Trace::of(&pair.b).start();
+    pair.a.send_frames("eth0", [&hop.udp(64, 5440, 5441, &[0; 64]); FRAMES as usize]);
+    wait::until_counter("rx dropped", before + FRAMES, dropped);
+    let outcome = tracing.stop();
+    let event = outcome.expect(&Dropped {
+        cause: "bridge-drop",
+        class: "harmful",
+        netns: &pair.b,
+        count: FRAMES,
+        packet: json!({"proto": "udp", "sport": 5440, "dst": "10.0.0.255", "dport": 5441}),
+    });
+    assert_eq!(event["direction"], "in", "{event}");
 }
 
 #[test]

@@ -240,30 +240,46 @@ fn rejected_with_an_icmp_error() {
 #[test]
 fn rejected_with_a_reset() {
     for (family, nft) in [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")] {
-        for tool in [Tool::Nft(nft), Tool::Nft("inet"), Tool::Xtables(family, "filter")] {
-            let name = format!("reset-{}-{}", tool.program(), family.name());
-            let Some(lab) = Lab::new(&name, &[tool.program()]) else { return };
-            let routed = lab.routed_of(family);
-            for (hook, path) in [(Hook::Input, Path::In), (Hook::Forward, Path::Through)] {
-                let rule = match routed.r.rule(tool, hook, To::tcp(5101), Verdict::Reset) {
-                    Ok(rule) => rule,
-                    Err(refused) => {
-                        return lab::skip_for_kernel(&name, &format!("{tool:?} with reset"), &refused);
-                    }
-                };
-                let tracing = Trace::of(&routed.r).start();
-                let (client, src, dst) = path.ends(&routed);
-                client.connect_refused(&at(dst, 5101));
-                wait::until_counter("the rule's counter", 1, || rule.packets());
-                let outcome = tracing.stop();
-                let event = outcome.expect(&Dropped {
-                    cause: "netfilter-rule",
-                    class: "harmful",
-                    netns: &routed.r,
-                    count: 1,
-                    packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S",
-                        "src": src.to_string(), "dst": dst.to_string(), "dport": 5101}),
-                });
+        let name = format!("reset-{}", family.name());
+        let tools = [Tool::Nft(nft), Tool::Nft("inet"), Tool::Xtables(family, "filter")];
+        let Some(lab) = Lab::new(&name, &["nft", tools[2].program()]) else { return };
+        let routed = lab.routed_of(family);
+        let tracing = Trace::of(&routed.r).start();
+        let hooks = [(Hook::Input, Path::In), (Hook::Forward, Path::Through)];
+        let cases = tools.into_iter().flat_map(|tool| hooks.map(|(hook, path)| (tool, hook, path)));
+        let mut rejected = Vec::new();
+        for ((tool, hook, path), port) in cases.zip(5101..) {
+            let rule = match routed.r.rule(tool, hook, To::tcp(port), Verdict::Reset) {
+                Ok(rule) => rule,
+                Err(refused) => {
+                    lab::skip_for_kernel(&name, &format!("{tool:?} with reset"), &refused);
+                    continue;
+                }
+            };
+            let (client, src, dst) = path.ends(&routed);
+            client.connect_refused(&at(dst, port));
+            wait::until_counter("the rule's counter", 1, || rule.packets());
+            rejected.push((hook, src.to_string(), dst.to_string(), port));
+        }
+        if rejected.is_empty() {
+            return;
+        }
+
+        let outcome = tracing.stop();
+        outcome.expect(&Dropped {
+            cause: "netfilter-rule",
+            class: "harmful",
+            netns: &routed.r,
+            count: rejected.len() as u64,
+            packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S"}),
+        });
+        for (hook, src, dst, port) in rejected {
+            let mut events = outcome.events_of("netfilter-rule", &routed.r);
+            events.retain(|event| event["packet"]["dport"] == port);
+            outcome.expect_count(&format!("port {port}"), events.len() as u64, 1);
+            for event in events {
+                assert_eq!(event["packet"]["src"], src, "{event}");
+                assert_eq!(event["packet"]["dst"], dst, "{event}");
                 expect_evidence(event, family, hook, Verdict::Reset);
             }
         }
@@ -324,4 +340,31 @@ fn queue_that_nobody_reads() {
         assert_eq!(event["location"]["symbol"], "nf_queue", "{event}");
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
     }
+}
+
+#[test]
+fn policy_of_a_chain() {
+    let Some(lab) = Lab::new("nft-policy", &["nft"]) else { return };
+    let routed = lab.routed();
+    routed.r.nft(
+        "table inet ndt {
+            counter input { }
+            chain input {
+                type filter hook input priority 0; policy drop;
+                udp dport 5101 counter name input
+            }
+        }",
+    );
+    let tracing = Trace::of(&routed.r).start();
+    send_udp(&routed.a.udp_socket("10.1.0.2:5100"), "10.1.0.1:5101", FEW, 64);
+    wait::until_counter("packets that no rule accepted", FEW, || routed.r.nft_packets("input"));
+    let outcome = tracing.stop();
+    let event = outcome.expect(&Dropped {
+        cause: "netfilter-rule",
+        class: "harmful",
+        netns: &routed.r,
+        count: FEW,
+        packet: json!({"proto": "udp", "src": "10.1.0.2", "dst": "10.1.0.1", "dport": 5101}),
+    });
+    expect_evidence(event, Family::Ipv4, Hook::Input, Verdict::Drop);
 }

@@ -162,11 +162,9 @@ impl Evidence {
                 state: neighbour_state(judged.reason.name.as_deref(), judged.location.symbol.as_deref()),
                 queue_limit: Some(record.neighbour.queue_limit).filter(|limit| *limit != 0),
             }),
-            mtu: have("mtu", HAVE_MTU).then(|| Mtu {
-                len: packet.len,
-                limit: record.mtu,
-                device: text(&record.mtu_device),
-            }),
+            mtu: have("mtu", HAVE_MTU)
+                .then(|| Mtu { len: packet.len, limit: record.mtu, device: text(&record.mtu_device) })
+                .filter(Mtu::is_exceeded),
             qdisc: have("qdisc", HAVE_QDISC).then(|| Qdisc {
                 kind: text(&record.qdisc.kind).unwrap_or_default(),
                 handle: handle(record.qdisc.handle),
@@ -179,6 +177,14 @@ impl Evidence {
                 .filter(|_| wanted("netfilter"))
                 .map(|telling| Netfilter::new(record, telling, packet.family)),
         }
+    }
+}
+
+impl Mtu {
+    /// Whether the packet is too long for it. One that fits met another device's, as on a bridge, where neither
+    /// the route nor the other end of a veth says what the port takes.
+    fn is_exceeded(&self) -> bool {
+        self.len.is_none_or(|len| len > self.limit)
     }
 }
 
@@ -244,6 +250,13 @@ mod tests {
         assert_eq!(text(b"tbf\0\0\0\0\0"), Some("tbf".to_owned()));
         assert_eq!(text(b"exactly8"), Some("exactly8".to_owned()));
         assert_eq!(text(&[0; 16]), None);
+    }
+
+    #[test]
+    fn an_mtu_that_the_packet_fits_speaks_for_nothing() {
+        let exceeded = |len| Mtu { len, limit: 1500, device: None }.is_exceeded();
+        assert!(exceeded(Some(1501)) && exceeded(None));
+        assert!(!exceeded(Some(1500)));
     }
 
     #[test]

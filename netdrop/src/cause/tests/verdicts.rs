@@ -151,6 +151,8 @@ fn drops_get_their_causes() {
         // Overlays.
         (Some("NOT_SPECIFIED"), "br_dev_xmit", none, ("bridge-drop", Suspect, Inferred)),
         (Some("NOT_SPECIFIED"), "br_dev_queue_push_xmit", none, ("mtu-exceeded", Harmful, Inferred)),
+        (Some("NOT_SPECIFIED"), "macvlan_handle_frame", kind(1), ("bridge-drop", Harmful, Inferred)),
+        (Some("NOT_SPECIFIED"), "macvlan_handle_frame", none, ("bridge-drop", Suspect, Inferred)),
         (Some("NO_TX_TARGET"), "br_flood", none, ("bridge-drop", Suspect, Observed)),
         (Some("NO_TX_TARGET"), "vxlan_xmit", none, ("tunnel-drop", Suspect, Observed)),
         (Some("openvswitch:METER"), "do_execute_actions", none, ("openvswitch-drop", Harmful, Observed)),
