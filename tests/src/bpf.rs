@@ -25,6 +25,8 @@ pub enum Kind {
 
 /// Answers of an XDP program (enum xdp_action).
 pub mod xdp {
+    /// The program failed.
+    pub const ABORTED: i32 = 0;
     /// Drop the packet.
     pub const DROP: i32 = 1;
     /// Send it to the device that the program chose.

@@ -57,6 +57,11 @@ fn native_of_veth() {
 }
 
 #[test]
+fn program_that_fails() {
+    judged_by_xdp("xdp-aborted", XdpMode::Generic, xdp::ABORTED, "harmful");
+}
+
+#[test]
 fn redirect_to_nowhere() {
     // The program never said where to.
     judged_by_xdp("xdp-redirect", XdpMode::Generic, xdp::REDIRECT, "suspect");
