@@ -12,7 +12,7 @@ use std::fs;
 use crate::lab::say;
 
 /// How often a scenario is run on such a kernel to get one that PID 1 did not disturb.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 12;
 
 /// The member of `bpf_prog_aux` that only such kernels have, as a string of their BTF.
 const MARK: &[u8] = b"\0init_owned\0";
