@@ -115,6 +115,7 @@ pub(crate) fn run(
 impl Pass<'_> {
     /// Runs one test executable.
     fn run(&self, executable: &Executable, tally: &mut Tally) -> Result<()> {
+        let Some(arguments) = arguments(self.filter, &executable.target) else { return Ok(()) };
         let (path, rung) = (path_with_sbin(), self.rung.name());
         let mut variables = vec![
             ("NETDROP_BIN", self.netdrop.as_os_str()),
@@ -127,7 +128,7 @@ impl Pass<'_> {
             variables.push(("NETDROP_TESTS_STRICT", OsStr::new("1")));
         }
         let mut test = self.privilege.command(&executable.path, &variables, &["RUST_BACKTRACE"]);
-        test.args(self.filter).current_dir(&executable.package_dir);
+        test.args(arguments).current_dir(&executable.package_dir);
         command::announce(
             &format!("scenarios on {rung} ({})", executable.target),
             &format!("as root: {}", executable.path.display()),
@@ -140,5 +141,51 @@ impl Pass<'_> {
             tally.add_crash(&executable.target);
         }
         Ok(())
+    }
+}
+
+/// Arguments of libtest for the tests of one file; nothing when no test of it is meant.
+/// A name means the tests whose names contain it, and all tests of a file whose name contains it;
+/// `FILE::NAME`, as the catalogue names its scenarios, those of that file alone.
+fn arguments(filter: &[OsString], file: &str) -> Option<Vec<OsString>> {
+    let is_option = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
+    let (options, names): (Vec<&OsString>, Vec<&OsString>) =
+        filter.iter().partition(|argument| is_option(argument));
+    let mut wanted: Vec<OsString> = options.into_iter().cloned().collect();
+    if names.iter().any(|name| name.to_str().is_some_and(|name| file.contains(name))) {
+        return Some(wanted);
+    }
+    let none_wanted = wanted.len();
+    for name in &names {
+        match name.to_str().and_then(|name| name.split_once("::")) {
+            Some((of, name)) if of == file => wanted.push(name.into()),
+            Some(_) => {}
+            None => wanted.push((*name).clone()),
+        }
+    }
+    (names.is_empty() || wanted.len() > none_wanted).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_and_tests() {
+        let arguments = |filter: &[&str], file: &str| {
+            let filter: Vec<OsString> = filter.iter().map(OsString::from).collect();
+            let arguments = arguments(&filter, file)?;
+            Some(arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>())
+        };
+        let some =
+            |arguments: &[&str]| Some(arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+        assert_eq!(arguments(&[], "mtu"), some(&[]));
+        assert_eq!(arguments(&["--list"], "mtu"), some(&["--list"]));
+        assert_eq!(arguments(&["mixed"], "mixed_flood"), some(&[]));
+        assert_eq!(arguments(&["mixed", "--nocapture"], "mixed_flood"), some(&["--nocapture"]));
+        assert_eq!(arguments(&["mixed"], "mtu"), some(&["mixed"]));
+        assert_eq!(arguments(&["mtu::with_df"], "mtu"), some(&["with_df"]));
+        assert_eq!(arguments(&["mtu::with_df"], "tunnel"), None);
+        assert_eq!(arguments(&["mtu::with_df", "vni"], "tunnel"), some(&["vni"]));
     }
 }

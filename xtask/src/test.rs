@@ -26,7 +26,8 @@ pub(crate) struct Args {
     /// Run the scenarios on this rung alone, instead of once on each.
     #[arg(long, value_enum, value_name = "RUNG")]
     rung: Option<Rung>,
-    /// Passed to the test executables: part of a test's name, or an option such as `--nocapture`.
+    /// What to run: part of a test's or a file's name, or FILE::NAME; and options of the test executables, such as
+    /// `--nocapture`.
     #[arg(last = true, value_name = "TEST-FILTER")]
     filter: Vec<OsString>,
 }
