@@ -11,6 +11,9 @@ use netdrop_tests::{Lab, Trace, Tracing};
 /// Connections, and exchanges of datagrams.
 const COUNT: u64 = 10_000;
 
+/// Events to keep: all.
+const KEPT: usize = 10 * COUNT as usize;
+
 /// Programs that talk at the same time.
 const CLIENTS: u64 = 4;
 
@@ -23,12 +26,24 @@ const STREAM_ANSWER: usize = 10_000;
 /// Bytes of an answer over UDP.
 const DATAGRAM_ANSWER: usize = 400;
 
+/// Acknowledgments that may come after their connection has ended: where a program moves to another CPU
+/// between two segments, the later one can overtake the earlier, and nothing tells that one from a segment of a
+/// connection that was never there.
+const OVERTAKEN: u64 = COUNT / 1000;
+
 /// Requires of a trace that nothing looked like a problem: what closing sockets leave behind is benign.
 #[track_caller]
 fn expect_clean(tracing: Tracing) {
     let outcome = tracing.stop();
+    let odd: Vec<_> = outcome.events.iter().filter(|event| event["cause"]["class"] != "benign").collect();
     for row in outcome.summary["causes"].as_array().into_iter().flatten() {
-        assert_eq!(row["class"], "benign", "{row}");
+        let overtaken = row["class"] == "suspect"
+            && row["id"] == "connection-teardown"
+            && row["count"].as_u64().is_some_and(|count| count <= OVERTAKEN);
+        assert!(row["class"] == "benign" || overtaken, "{row}: {odd:?}");
+    }
+    for event in odd {
+        assert_eq!(event["packet"]["tcp_flags"], ".", "{event}");
     }
 }
 
@@ -46,7 +61,7 @@ fn ten_thousand_connections_over_ipv6() {
 
 fn connections(pair: &Pair, address: &str) {
     let listener = pair.b.tcp_listener(address);
-    let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(1000).start());
+    let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
 
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -104,7 +119,7 @@ fn ten_thousand_exchanges_of_datagrams_over_ipv6() {
 /// As resolvers ask name servers: every question from a socket and a port of its own.
 fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
     let server = pair.b.udp_socket(address);
-    let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(1000).start());
+    let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
 
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
