@@ -22,6 +22,9 @@ const ATTACH: Duration = Duration::from_secs(20);
 /// How long a tool may take to end after it was asked to.
 const END: Duration = Duration::from_secs(60);
 
+/// After how long it is asked again: bpftrace does not hear a signal that comes just before it begins to wait.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -94,12 +97,16 @@ impl Running {
     /// Ends the tool as Ctrl-C does, and waits until it has shown all it had to show.
     pub(super) fn stop(mut self) -> Result<Finished> {
         let peak_memory = status(&self.child, "VmHWM")?;
-        kill_process(Pid::from_child(&self.child), Signal::INT)
-            .with_context(|| format!("cannot stop `{}`", self.shown))?;
         let end = Instant::now() + END;
+        let mut ask = Instant::now();
         while !has_ended(&self.child)? {
             if Instant::now() > end {
                 bail!("`{}` did not end within {END:?}", self.shown);
+            }
+            if Instant::now() >= ask {
+                kill_process(Pid::from_child(&self.child), Signal::INT)
+                    .with_context(|| format!("cannot stop `{}`", self.shown))?;
+                ask += AGAIN;
             }
             thread::sleep(PAUSE);
         }
