@@ -39,6 +39,12 @@ impl Gather {
         self.0 & other.0 == other.0
     }
 
+    /// The groups of facts among these.
+    #[must_use]
+    pub const fn facts(self) -> Self {
+        Self(self.0 & 0xff)
+    }
+
     /// Both groups.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

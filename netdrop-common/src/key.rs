@@ -46,8 +46,8 @@ pub struct DropKey {
 pub struct DropCount {
     /// skbs dropped.
     pub count: u64,
-    /// Packets in them: a GSO skb stands for several.
-    pub segments: u64,
+    /// Packets in them beyond one each: a GSO skb stands for several.
+    pub more_segments: u64,
     /// Of `count`, those whose event found the ring full.
     pub lost: u64,
 }

@@ -58,17 +58,19 @@ impl Counted {
 pub(crate) fn matched(key: &DropKey, segments: u16) -> Counted {
     let found = DROPS.get_ptr_mut(key).or_else(|| {
         // Another CPU may insert the same key first: whoever wins, the second look finds it.
-        let empty = DropCount { count: 0, segments: 0, lost: 0 };
+        let empty = DropCount { count: 0, more_segments: 0, lost: 0 };
         let _exists_or_full = DROPS.insert(key, empty, BPF_NOEXIST);
         DROPS.get_ptr_mut(key)
     });
     if let Some(count) = found {
         // SAFETY: the lookup returned this pointer, so it points at a whole `DropCount`.
         let drops = unsafe { &raw mut (*count).count };
-        // SAFETY: as above.
-        let packets = unsafe { &raw mut (*count).segments };
         add(drops, 1);
-        add(packets, u64::from(segments));
+        if segments > 1 {
+            // SAFETY: as above.
+            let more = unsafe { &raw mut (*count).more_segments };
+            add(more, u64::from(segments) - 1);
+        }
     } else {
         cell(cell::OVERFLOW);
     }

@@ -318,10 +318,10 @@ pub(crate) fn buffer<A: Access>(skb: Skb<A>) -> Buffer {
 /// Packets in the skb: `gso_segs` of `skb_shared_info`, which lies at the buffer's end. Devices that
 /// leave it 0 (virtio, tun) are counted by `gso_size`.
 #[inline(always)]
-pub(crate) fn segments<A: Access>(skb: Skb<A>, buffer: &Buffer) -> u16 {
+pub(crate) fn segments<A: Access>(skb: Skb<A>) -> u16 {
     /// IPv4 and TCP headers without options.
     const HEADERS: u32 = 40;
-    let shared = buffer.head.offset(u64::from(skb.load::<u32>(&SKB_END)));
+    let shared = Raw(skb.load(&SKB_HEAD)).offset(u64::from(skb.load::<u32>(&SKB_END)));
     let size = shared.load::<u16>(&SHARED_GSO_SIZE).unwrap_or(0);
     if size == 0 {
         return 1;
@@ -330,7 +330,8 @@ pub(crate) fn segments<A: Access>(skb: Skb<A>, buffer: &Buffer) -> u16 {
         Some(segments) if segments != 0 => segments,
         _ => {
             let size = u32::from(size);
-            let segments = buffer.len.saturating_sub(HEADERS).wrapping_add(size - 1) / size;
+            let len: u32 = skb.load(&SKB_LEN);
+            let segments = len.saturating_sub(HEADERS).wrapping_add(size - 1) / size;
             if segments == 0 { 1 } else { segments as u16 }
         }
     }

@@ -99,7 +99,7 @@ impl Totals {
                     segments: 0,
                 });
             row.count += drop.count;
-            row.segments += drop.segments;
+            row.segments += drop.count + drop.more_segments;
         }
         totals.rows = rows.into_values().collect();
         totals.add_overflow(counters, causes, keyed_lost);

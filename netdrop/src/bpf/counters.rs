@@ -58,7 +58,7 @@ impl CounterMaps {
             let (Key(key), values) = entry?;
             let total = values.iter().fold(DropCount::default(), |sum, Count(cpu)| DropCount {
                 count: sum.count + cpu.count,
-                segments: sum.segments + cpu.segments,
+                more_segments: sum.more_segments + cpu.more_segments,
                 lost: sum.lost + cpu.lost,
             });
             // A key that lost its insertion race still stands with zeros until its first count.
