@@ -143,6 +143,14 @@ impl Outcome {
         }
         events[0]
     }
+
+    /// Requires that nothing of what was seen looks like a problem.
+    #[track_caller]
+    pub fn expect_benign(&self) {
+        for row in self.summary["causes"].as_array().into_iter().flatten() {
+            assert_eq!(row["class"], "benign", "{row}");
+        }
+    }
 }
 
 /// The count of the row whose `field` is `value`.

@@ -121,7 +121,9 @@ impl Scene {
         let event = outcome.expect(&dropped).clone();
         assert_eq!(event["cause"]["confidence"], *confidence, "{event}");
         assert_eq!(event["direction"], "in", "{event}");
-        if *class != "benign" {
+        if *class == "benign" {
+            outcome.expect_benign();
+        } else {
             outcome.expect_count("drops that are shown", outcome.number("shown"), *count);
         }
         (outcome, event)

@@ -6,15 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use netdrop_tests::scene::{Rejected, Scene};
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Lab, Outcome, Trace, wait};
-
-/// Requires that nothing of what was seen looks like a problem.
-#[track_caller]
-fn expect_benign(outcome: &Outcome) {
-    for row in outcome.summary["causes"].as_array().into_iter().flatten() {
-        assert_eq!(row["class"], "benign", "{row}");
-    }
-}
+use netdrop_tests::{Lab, Trace, wait};
 
 /// Datagrams that a program had not read are freed after a grace period, when the namespace is not told any more.
 #[test]
@@ -31,7 +23,7 @@ fn unread_datagrams() {
     let events = tracing.await_events("unread datagrams", 5, |event| event["packet"]["sport"] == 5377);
 
     let outcome = tracing.stop();
-    expect_benign(&outcome);
+    outcome.expect_benign();
     assert_eq!(outcome.cause_count("queue-purge"), 5);
     for event in events {
         assert_eq!(event["cause"]["id"], "queue-purge", "{event}");
@@ -59,7 +51,7 @@ fn unread_stream() {
     wait::until_counter("TCPAbortOnClose", 1, || pair.b.mib("TcpExtTCPAbortOnClose"));
     wait::until_counter("resets received", 1, || pair.a.mib("TcpEstabResets"));
 
-    traces.into_iter().for_each(|tracing| expect_benign(&tracing.stop()));
+    traces.into_iter().for_each(|tracing| tracing.stop().expect_benign());
 }
 
 /// A connection that was never accepted, with data that nobody read.
@@ -112,7 +104,7 @@ fn unread_messages_of_local_sockets() {
     tracing.await_events("unread messages", 4, |_| true);
 
     let outcome = tracing.stop();
-    expect_benign(&outcome);
+    outcome.expect_benign();
     assert_eq!(outcome.events_of("queue-purge", &netns).len(), 4);
     assert_eq!(outcome.number("seen"), 4);
 }
