@@ -113,6 +113,7 @@ fn dropped_before_the_ethernet_header(name: &str, ipv6: bool) {
     let (from, to) = if ipv6 { ("[fd00::1]", "[fd00::2]") } else { ("10.0.0.1", "10.0.0.2") };
     let socket = pair.a.udp_socket(&format!("{from}:5976"));
     let refused = send_udp(&socket, &format!("{to}:5977"), 3, 300).refused;
+    assert_eq!(refused, 3, "all are dropped");
     assert_eq!(pair.a.nft_packets("output"), refused);
     // And one that has such a header, in the same capture.
     let answer = Hop::between(pair.b_end, pair.a_end).udp(64, 5978, 5979, &[0; 30]);
