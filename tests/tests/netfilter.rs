@@ -262,7 +262,7 @@ fn rejected_with_a_reset() {
             rejected.push((hook, src.to_string(), dst.to_string(), port));
         }
         if rejected.is_empty() {
-            return;
+            continue;
         }
 
         let outcome = tracing.stop();
@@ -325,7 +325,10 @@ fn queue_that_nobody_reads() {
         let routed = lab.routed_of(family);
         let rule = match routed.r.rule(tool, hook, To::udp(5101), Verdict::Queue) {
             Ok(rule) => rule,
-            Err(refused) => return lab::skip_for_kernel(&name, "NFQUEUE", &refused),
+            Err(refused) => {
+                lab::skip_for_kernel(&name, "NFQUEUE", &refused);
+                continue;
+            }
         };
         let tracing = Trace::of(&routed.r).start();
         let Provoked { dropped, .. } = provoke(&rule, path, &routed, false);
