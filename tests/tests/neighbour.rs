@@ -80,13 +80,15 @@ fn neighbour_unresolved() {
 #[test]
 fn neighbour_that_may_not_be_asked_for() {
     for (name, family) in [("neigh-mute", Family::Ipv4), ("neigh-mute6", Family::Ipv6)] {
-        let Some(lab) = Lab::new(name, &[]) else { return };
+        let Some(lab) = Lab::new(name, &["nft"]) else { return };
         let pair = lab.pair_of(family);
         neigh_sysctl(&pair.a, family, "mcast_solicit", "0");
+        pair.a.nft_count("udp dport 5501");
         let tracing = Trace::of(&pair.a).start();
 
         let socket = pair.a.udp_socket(&at(pair.a_end.ip, 5500));
         send_udp(&socket, &nobody(family, 1), 4, 64);
+        assert_eq!(pair.a.nft_packets("postrouting"), 4);
 
         let outcome = tracing.stop();
         let event = outcome.expect(&Dropped {
