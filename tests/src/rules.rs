@@ -42,28 +42,4 @@ impl Netns {
             .find_map(|object| object["counter"]["packets"].as_u64())
             .unwrap_or_else(|| panic!("no counter {counter} in {listed}"))
     }
-
-    /// Appends an iptables-legacy rule that drops what `matches`; `Err` holds the kernel's refusal where
-    /// it lacks xtables or the match.
-    pub fn iptables_drop(&self, chain: &str, matches: &str) -> Result<(), String> {
-        let output = self
-            .command(&format!("iptables-legacy -w -t filter -A {chain} {matches} -j DROP"))
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    }
-
-    /// Packets the first rule of an iptables-legacy chain has seen.
-    #[track_caller]
-    pub fn iptables_packets(&self, chain: &str) -> u64 {
-        let rule = self.run(&format!("iptables-legacy -w -t filter -nvxL {chain} 1"));
-        rule.split_whitespace()
-            .next()
-            .and_then(|packets| packets.parse().ok())
-            .unwrap_or_else(|| panic!("no packet count in {rule:?}"))
-    }
 }
