@@ -25,51 +25,33 @@ fn shorten(scene: &Scene) {
     rustix::net::listen(&scene.listener, BACKLOG.into()).unwrap_or_else(|error| panic!("listen: {error}"));
 }
 
-/// What these segments must be called.
-fn overflow<'a>(confidence: &'static str, counter: &'a dyn Fn() -> u64) -> Rejected<'a> {
-    let verdict = ("harmful", confidence);
-    Rejected { cause: "tcp-accept-queue-full", verdict, flags: ".", count: COUNT, counter }
-}
-
 #[test]
 fn end_of_a_handshake() {
-    handshake(Scene::ipv4("accept-ack"));
+    overflow(Scene::ipv4("accept-ack"), false);
 }
 
 #[test]
 fn end_of_a_handshake_over_ipv6() {
-    handshake(Scene::ipv6("accept-ack6"));
-}
-
-/// The queue fills up while the handshake is under way.
-fn handshake(scene: Option<Scene>) {
-    let Some(mut scene) = scene else { return };
-    shorten(&scene);
-    scene.peer.open();
-    fill(&scene);
-    let tracing = scene.trace();
-
-    for _ in 0..COUNT {
-        scene.peer.send(scene.peer.header(), &[]);
-    }
-
-    scene.expect(tracing, &overflow("observed", &|| scene.mib("TcpExtListenOverflows")));
+    overflow(Scene::ipv6("accept-ack6"), false);
 }
 
 #[test]
 fn end_of_a_handshake_with_cookies() {
-    cookies(Scene::ipv4("accept-cookie"));
+    overflow(Scene::ipv4("accept-cookie"), true);
 }
 
 #[test]
 fn end_of_a_handshake_with_cookies_over_ipv6() {
-    cookies(Scene::ipv6("accept-cookie6"));
+    overflow(Scene::ipv6("accept-cookie6"), true);
 }
 
-/// With SYN cookies there is no handshake under way, only a cookie that comes back.
-fn cookies(scene: Option<Scene>) {
+/// The queue fills up while the handshake is under way. With SYN cookies none is: there is only a cookie that
+/// comes back.
+fn overflow(scene: Option<Scene>, cookies: bool) {
     let Some(mut scene) = scene else { return };
-    scene.pair.b.sysctl("net/ipv4/tcp_syncookies", "2");
+    if cookies {
+        scene.pair.b.sysctl("net/ipv4/tcp_syncookies", "2");
+    }
     shorten(&scene);
     scene.peer.open();
     fill(&scene);
@@ -79,5 +61,12 @@ fn cookies(scene: Option<Scene>) {
         scene.peer.send(scene.peer.header(), &[]);
     }
 
-    scene.expect(tracing, &overflow("inferred", &|| scene.mib("TcpExtListenOverflows")));
+    let rejected = Rejected {
+        cause: "tcp-accept-queue-full",
+        verdict: ("harmful", if cookies { "inferred" } else { "observed" }),
+        flags: ".",
+        count: COUNT,
+        counter: &|| scene.mib("TcpExtListenOverflows"),
+    };
+    scene.expect(tracing, &rejected);
 }
