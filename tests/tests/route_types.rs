@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 const COUNT: u64 = 6;
 
 /// What a router does with datagrams for [`Family::elsewhere`].
-struct Refusal {
+struct Refusal<'a> {
     family: Family,
     /// Brings the router into the state.
-    prepare: fn(&Netns, Family),
+    prepare: &'a dyn Fn(&Netns, Family),
     /// Class of the drops.
     class: &'static str,
     /// Type and error of the route, as evidence; nothing where no route refuses, and something else may
@@ -27,7 +27,7 @@ struct Refusal {
 
 /// Sends datagrams through the router and returns the first event of their drops.
 #[track_caller]
-fn refused(name: &str, refusal: &Refusal) -> Option<Value> {
+fn refused(name: &str, refusal: &Refusal<'_>) -> Option<Value> {
     let Refusal { family, prepare, class, route, counter } = *refusal;
     let lab = Lab::new(name, &["nft"])?;
     let routed = lab.routed_of(family);
@@ -69,57 +69,33 @@ fn dropped<'a>(routed: &'a Routed, family: Family, class: &'static str) -> Dropp
     }
 }
 
-fn route(netns: &Netns, family: Family, kind: &str) {
-    netns.run(&format!("{} route add {kind} {}", family.ip(), family.elsewhere_net()));
+/// Sends datagrams to a route of a `kind` that refuses with `error`. `counter` counts them for IPv6; IPv4 has none.
+#[track_caller]
+fn route_that_refuses(kind: &'static str, error: &'static str, counter: Option<&'static str>) {
+    for (name, family, counter) in
+        [(kind.to_owned(), Family::Ipv4, None), (format!("{kind}6"), Family::Ipv6, counter)]
+    {
+        let prepare = |r: &Netns, family: Family| {
+            r.run(&format!("{} route add {kind} {}", family.ip(), family.elsewhere_net()));
+        };
+        let route = Some((kind, error));
+        refused(&name, &Refusal { family, prepare: &prepare, class: "harmful", route, counter });
+    }
 }
 
 #[test]
 fn unreachable() {
-    for (name, family, counter) in
-        [("unreachable", Family::Ipv4, None), ("unreachable6", Family::Ipv6, Some("Ip6InNoRoutes"))]
-    {
-        let prepare = |r: &Netns, family| route(r, family, "unreachable");
-        refused(
-            name,
-            &Refusal {
-                family,
-                prepare,
-                class: "harmful",
-                route: Some(("unreachable", "EHOSTUNREACH")),
-                counter,
-            },
-        );
-    }
+    route_that_refuses("unreachable", "EHOSTUNREACH", Some("Ip6InNoRoutes"));
 }
 
 #[test]
 fn prohibit() {
-    for (name, family, counter) in
-        [("prohibit", Family::Ipv4, None), ("prohibit6", Family::Ipv6, Some("Ip6InNoRoutes"))]
-    {
-        let prepare = |r: &Netns, family| route(r, family, "prohibit");
-        refused(
-            name,
-            &Refusal { family, prepare, class: "harmful", route: Some(("prohibit", "EACCES")), counter },
-        );
-    }
+    route_that_refuses("prohibit", "EACCES", Some("Ip6InNoRoutes"));
 }
 
 #[test]
 fn blackhole() {
-    for (name, family) in [("blackhole", Family::Ipv4), ("blackhole6", Family::Ipv6)] {
-        let prepare = |r: &Netns, family| route(r, family, "blackhole");
-        refused(
-            name,
-            &Refusal {
-                family,
-                prepare,
-                class: "harmful",
-                route: Some(("blackhole", "EINVAL")),
-                counter: None,
-            },
-        );
-    }
+    route_that_refuses("blackhole", "EINVAL", None);
 }
 
 #[test]
@@ -134,10 +110,8 @@ fn throw_that_leads_nowhere() {
             r.run(&format!("{ip} route add throw {net} table 77"));
             r.run(&format!("{ip} rule add priority 100 table 77"));
         };
-        refused(
-            name,
-            &Refusal { family, prepare, class: "suspect", route: Some(("none", "ENETUNREACH")), counter },
-        );
+        let route = Some(("none", "ENETUNREACH"));
+        refused(name, &Refusal { family, prepare: &prepare, class: "suspect", route, counter });
     }
 }
 
@@ -148,16 +122,8 @@ fn no_route() {
         ("no-route6", Family::Ipv6, Some("Ip6InNoRoutes")),
     ];
     for (name, family, counter) in counters {
-        refused(
-            name,
-            &Refusal {
-                family,
-                prepare: |_, _| {},
-                class: "suspect",
-                route: Some(("none", "ENETUNREACH")),
-                counter,
-            },
-        );
+        let route = Some(("none", "ENETUNREACH"));
+        refused(name, &Refusal { family, prepare: &|_, _| {}, class: "suspect", route, counter });
     }
 }
 
@@ -176,7 +142,7 @@ fn host_that_does_not_forward() {
             r.run(&format!("{} route add default via {via}", family.ip()));
             r.sysctl(family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"), "0");
         };
-        refused(name, &Refusal { family, prepare, class: "suspect", route, counter });
+        refused(name, &Refusal { family, prepare: &prepare, class: "suspect", route, counter });
     }
 }
 
