@@ -1,19 +1,43 @@
 //! Packets that are larger than the next link takes.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use netdrop_tests::family::at;
 use netdrop_tests::frame::Hop;
 use netdrop_tests::sockopt;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
-use serde_json::json;
+use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, Tracing, wait};
+use serde_json::{Value, json};
 
 /// Frames of each scenario.
 const COUNT: usize = 6;
 
 /// Bytes behind the UDP header.
 const PAYLOAD: usize = 1400;
+
+/// Ends a trace and requires that all datagrams between these addresses were too long for `device`; returns the
+/// first event.
+#[track_caller]
+fn expect_too_long(
+    tracing: Tracing,
+    netns: &Netns,
+    device: &str,
+    (src, dst): (SocketAddr, SocketAddr),
+) -> Value {
+    let family = if src.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let len = family.header_len() + 8 + PAYLOAD;
+    let outcome = tracing.stop();
+    let event = outcome.expect(&Dropped {
+        cause: "mtu-exceeded",
+        class: "harmful",
+        netns,
+        count: COUNT as u64,
+        packet: json!({"family": family.name(), "proto": "udp", "src": src.ip().to_string(),
+            "sport": src.port(), "dst": dst.ip().to_string(), "dport": dst.port(), "len": len}),
+    });
+    assert_eq!(event["evidence"]["mtu"], json!({"len": len, "limit": 1300, "device": device}));
+    event.clone()
+}
 
 #[test]
 fn router_with_a_smaller_mtu_ahead() {
@@ -34,19 +58,9 @@ fn router_with_a_smaller_mtu_ahead() {
         routed.a.send_frames("eth0", [&hop.udp(64, 5400, 5401, &[0; 64])]);
         wait::until_counter(counter, COUNT as u64, || routed.r.mib(counter));
 
-        let outcome = tracing.stop();
-        let event = outcome.expect(&Dropped {
-            cause: "mtu-exceeded",
-            class: "harmful",
-            netns: &routed.r,
-            count: COUNT as u64,
-            packet: json!({"family": family.name(), "proto": "udp", "src": routed.a_end.ip.to_string(),
-                "sport": 5400, "dst": routed.b_end.ip.to_string(), "dport": 5401,
-                "len": family.header_len() + 8 + PAYLOAD}),
-        });
+        let ends = (SocketAddr::new(routed.a_end.ip, 5400), SocketAddr::new(routed.b_end.ip, 5401));
+        let event = expect_too_long(tracing, &routed.r, "right", ends);
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
-        let len = family.header_len() + 8 + PAYLOAD;
-        assert_eq!(event["evidence"]["mtu"], json!({"len": len, "limit": 1300, "device": "right"}));
     }
 }
 
@@ -83,19 +97,9 @@ fn veth_whose_other_end_has_a_smaller_mtu() {
             || pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
         wait::until_counter("tx_dropped", COUNT as u64, dropped);
 
-        let outcome = tracing.stop();
-        let event = outcome.expect(&Dropped {
-            cause: "mtu-exceeded",
-            class: "harmful",
-            netns: &pair.a,
-            count: COUNT as u64,
-            packet: json!({"family": family.name(), "proto": "udp", "src": pair.a_end.ip.to_string(),
-                "sport": 5404, "dst": pair.b_end.ip.to_string(), "dport": 5405,
-                "len": family.header_len() + 8 + PAYLOAD}),
-        });
+        let ends = (SocketAddr::new(pair.a_end.ip, 5404), SocketAddr::new(pair.b_end.ip, 5405));
+        let event = expect_too_long(tracing, &pair.a, "eth0", ends);
         assert_eq!(event["interface"]["name"], "eth0", "{event}");
-        let len = family.header_len() + 8 + PAYLOAD;
-        assert_eq!(event["evidence"]["mtu"], json!({"len": len, "limit": 1300, "device": "eth0"}));
     }
 }
 
