@@ -23,7 +23,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// Builds, runs, tests and demonstrates netdrop, and fetches what each of these needs.
+/// Builds, runs, tests, measures and demonstrates netdrop, and fetches what each of these needs.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {

@@ -1,4 +1,4 @@
-//! Debian packages that tests and demo call: only what is missing is installed, and it says so.
+//! Debian packages that tests, bench and demo call: only what is missing is installed, and it says so.
 
 use std::{ffi::OsStr, fs, path::Path};
 

@@ -258,7 +258,15 @@ impl Ratio {
     fn judge(&self, rows: &[Row]) -> Option<Bar> {
         let added = |tool| rows.iter().find(|row| row.tool == tool).map(|row| &row.added);
         let (ours, theirs) = (added(self.tool)?, added(self.of)?);
-        let found = Sample::new(ours.clone())?.median() / Sample::new(theirs.clone())?.median();
+        let theirs_added = Sample::new(theirs.clone())?.median();
+        if theirs_added <= 0.0 {
+            let text = format!(
+                "{}: not known, the other's cost is lost in the noise: more --pairs or --drops",
+                self.what
+            );
+            return Some(Bar { met: false, text });
+        }
+        let found = Sample::new(ours.clone())?.median() / theirs_added;
         let by_pair = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
         let (low, high) = Sample::new(by_pair.collect())?.quartiles();
         let limit = self.limit;
@@ -269,5 +277,22 @@ impl Ratio {
                 self.what
             ),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_that_is_lost_in_the_noise_meets_no_bar() {
+        let judge = |ours: f64, theirs: f64| {
+            let row = |tool, added| Row { added: vec![added], ..Row::new(tool) };
+            let [counting, _] = &BARS;
+            let bar = counting.judge(&[row(counting.tool, ours), row(counting.of, theirs)]);
+            bar.expect("both were measured").met
+        };
+        assert!(judge(100.0, 400.0) && judge(-10.0, 400.0));
+        assert!(!judge(200.0, 400.0) && !judge(100.0, -400.0) && !judge(0.0, 0.0));
     }
 }
