@@ -68,7 +68,7 @@ pub enum Announced {
     /// Not looked for.
     #[default]
     Unknown = 0,
-    /// Not by ICMP for IPv4; other ways are not observed.
+    /// Not seen: not by ICMP for IPv4, or `icmp:icmp_send` is not observed; other ways never are.
     No = 1,
     /// By an ICMP error.
     Icmp = 2,
@@ -199,9 +199,18 @@ pub struct DropEvent {
     pub bytes: [u8; CAPTURE_LEN],
 }
 
+impl DropEvent {
+    /// Whether `bytes` starts with an Ethernet header: with up to two tags or labels it has one of these lengths.
+    /// A tunnel without link layer leaves the outer IP header there, of 20 bytes, on kernels before 5.14.
+    #[must_use]
+    pub const fn has_ethernet(&self) -> bool {
+        self.have & HAVE_MAC != 0 && matches!(self.l3_offset, 14 | 18 | 22 | NO_OFFSET)
+    }
+}
+
 /// `ifname` and `ifindex` are valid.
 pub const HAVE_DEVICE: u16 = 1;
-/// `bytes` starts with an Ethernet header.
+/// `bytes` starts where the kernel says the MAC header does; see [`DropEvent::has_ethernet`].
 pub const HAVE_MAC: u16 = 1 << 1;
 /// The tracepoint named a receiving socket (rx_sk, since 6.11).
 pub const HAVE_SOCKET: u16 = 1 << 2;

@@ -1,6 +1,6 @@
 //! The captured bytes of a dropped packet, and what they start with.
 
-use netdrop_common::event::{CAPTURE_LEN, DropEvent, HAVE_MAC, NO_OFFSET, TUPLE_NOT_NETWORK};
+use netdrop_common::event::{CAPTURE_LEN, DropEvent, NO_OFFSET, TUPLE_NOT_NETWORK};
 
 /// What captured bytes start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ impl Capture {
         if end == 0 || record.l3_offset == NO_OFFSET || record.tuple.have & TUPLE_NOT_NETWORK != 0 {
             return None;
         }
-        let (link, start) = if record.have & HAVE_MAC != 0 && is_ethernet(record.l3_offset) {
+        let (link, start) = if record.has_ethernet() {
             (Link::Ethernet, 0)
         } else {
             let network = record.bytes[..end].get(usize::from(record.l3_offset)..)?;
@@ -62,13 +62,6 @@ impl Capture {
     }
 }
 
-/// Whether what stands before the network header can be an Ethernet header: with up to two tags or labels it
-/// has one of these lengths. A tunnel without link layer leaves the outer IP header there, of 20 bytes, on
-/// kernels before 5.14.
-fn is_ethernet(l3_offset: u16) -> bool {
-    matches!(l3_offset, 14 | 18 | 22)
-}
-
 /// What a packet without link-layer header starts with, by its ethertype (0: not known) and first byte.
 fn network_link(ethertype: u16, first: u8) -> Option<Link> {
     match (ethertype, first >> 4) {
@@ -83,6 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use netdrop_common::event::HAVE_MAC;
 
     /// A record of a packet of 100 bytes from the network header on.
     fn record(have: u16, l3_offset: u16, ethertype: u16, bytes: &[u8]) -> DropEvent {

@@ -7,8 +7,8 @@ use etherparse::{
     Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, SingleVlanSlice, ip_number,
 };
 use netdrop_common::event::{
-    CAPTURE_LEN, DropEvent, HAVE_MAC, NO_OFFSET, TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT,
-    TUPLE_NO_TRANSPORT, TUPLE_PORTS, TUPLE_TCP, Tuple,
+    CAPTURE_LEN, DropEvent, NO_OFFSET, TUPLE_ADDRESSES, TUPLE_ICMP, TUPLE_LATER_FRAGMENT, TUPLE_NO_TRANSPORT,
+    TUPLE_PORTS, TUPLE_TCP, Tuple,
 };
 
 use super::{Family, Icmp, Inner, Packet, Protocol, TcpFlags};
@@ -57,7 +57,7 @@ impl<'a> Layers<'a> {
         let captured = &event.bytes[..usize::from(event.caplen).min(CAPTURE_LEN)];
         let mut vlan = Vec::new();
         let mut link = None;
-        if event.have & HAVE_MAC != 0
+        if event.has_ethernet()
             && let Ok(header) = Ethernet2HeaderSlice::from_slice(captured)
         {
             let payload = &captured[header.slice().len()..];

@@ -179,6 +179,14 @@ fn vlan_tags_are_read_wherever_they_stand() {
 }
 
 #[test]
+fn an_outer_ip_header_is_no_ethernet_header() {
+    // A tunnel without link layer: 129.0.0.100, which Ethernet would read as a tag, where the type stands.
+    let outer = bytes("4500005040004000400400008100006481000065");
+    let frame = [&outer, &bytes(SYN4)[14..]].concat();
+    assert_eq!(text(&record(&frame, HAVE_MAC, 20)), "tcp 10.9.0.1:39042 > 10.9.0.2:80 [S]");
+}
+
+#[test]
 fn the_length_is_the_packets_without_padding() {
     let length = |event: &DropEvent| Packet::from_event(event).len;
     let mut padded = bytes(RST4);
