@@ -10,6 +10,8 @@
 pub struct Gather(pub u16);
 
 impl Gather {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
     /// Fact: network and transport protocol, TCP flag class, TTL, packet type.
     pub const PACKET: Self = Self(1);
     /// Fact: state of the receiving socket, and whether its buffer is full.
@@ -28,7 +30,7 @@ impl Gather {
     pub const MTU: Self = Self(1 << 10);
     /// Evidence: memory of all sockets of the protocol.
     pub const MEMORY: Self = Self(1 << 11);
-    /// Evidence: the functions around the netfilter hook, and whether the sender was told.
+    /// Evidence: the functions around the netfilter hook.
     pub const NETFILTER: Self = Self(1 << 12);
     /// Everything, but the costly look at the stack: for drops that carry no reason.
     pub const ALL: Self = Self(0x0f1f);

@@ -10,10 +10,11 @@ use aya_ebpf::{
 use netdrop_common::{
     event::{DropEvent, HOOK_FRAMES, STACK_FRAMES, Stacked},
     facts::Gather,
+    filter::TextRange,
 };
 
 use crate::{
-    evidence,
+    evidence, filter,
     hooks::announce,
     maps::{EVENTS, LAST_WAKE, STACKS_PAID},
     offsets::Access,
@@ -47,7 +48,7 @@ static EMIT_STACK: Global<u8> = Global::new(0);
 
 /// The function that runs netfilter hooks, for drops that carry no reason.
 #[unsafe(no_mangle)]
-static NETFILTER_TEXT: Global<[u64; 2]> = Global::new([0; 2]);
+static NETFILTER_TEXT: Global<[TextRange; 1]> = Global::new([TextRange { start: 0, end: 0 }]);
 
 /// Writes the record of a drop; says whether the ring had room. A function of its own, for its own stack
 /// frame. What it needs that is no typed pointer lies in `scratch`.
@@ -61,7 +62,8 @@ pub(crate) fn emit<A: Access>(
 ) -> bool {
     if EMIT_STACK.load() != 0 {
         stacked::<A, STACK_FRAMES>(context, scratch, skb, receiver, device)
-    } else if (scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location))
+    } else if (scratch.gather.contains(Gather::NETFILTER)
+        || filter::within(scratch.key.location, element(&NETFILTER_TEXT, 0)))
         && affordable(scratch.now)
     {
         stacked::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
@@ -74,11 +76,6 @@ pub(crate) fn emit<A: Access>(
         entry.submit(wakeup(scratch.now));
         true
     }
-}
-
-#[inline(always)]
-fn in_netfilter(location: u64) -> bool {
-    location > element(&NETFILTER_TEXT, 0) && location <= element(&NETFILTER_TEXT, 1)
 }
 
 /// Stacks that nobody asked for and that a CPU may take at once; one more each `STACK_INTERVAL_NS`.
@@ -117,7 +114,8 @@ fn stacked<A: Access, const FRAMES: usize>(
     let record = unsafe { &mut *entry.as_mut_ptr() };
     fill(&mut record.event, scratch, skb, receiver, device);
     let frames = (&raw mut record.frames).cast();
-    // SAFETY: `frames` takes as many bytes as the helper is told, and it writes them all, zeros on a fault.
+    // SAFETY: `frames` takes as many bytes as the helper is told; it writes them, or returns a negative number
+    // and the reader takes none of them.
     record.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
     entry.submit(wakeup(scratch.now));
     true

@@ -107,6 +107,13 @@ pub(crate) fn reason(reason: u32) -> Verdict {
     Verdict::from(listed == (mode == reason_mode::INCLUDE))
 }
 
+/// Whether a call from this function returns to `location`: that may be the first byte after the function, never
+/// its first.
+#[inline(always)]
+pub(crate) fn within(location: u64, function: TextRange) -> bool {
+    location > function.start && location <= function.end
+}
+
 /// Judges by the function that dropped.
 #[inline(always)]
 pub(crate) fn location(location: u64) -> Verdict {
@@ -116,9 +123,7 @@ pub(crate) fn location(location: u64) -> Verdict {
     }
     let mut index = 0;
     while index < MAX_LOCATIONS && index < count {
-        let range = element(&FILTER_LOCATIONS, index);
-        // A return address: it may be the first byte after the function, never its first.
-        if location > range.start && location <= range.end {
+        if within(location, element(&FILTER_LOCATIONS, index)) {
             return Verdict::Match;
         }
         index += 1;

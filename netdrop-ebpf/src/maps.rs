@@ -14,7 +14,7 @@ use crate::{
     scratch::{LEVELS, Scratch},
 };
 
-/// Ring of `DropEvent` records; userspace sets the size before loading.
+/// Ring of records, `DropEvent` or `Stacked`; userspace sets the size before loading.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 

@@ -15,7 +15,7 @@ use crate::{
     skb::{self, Device, Skb, Socket},
 };
 
-/// Writes what the run knows by now, and zeros for the rest.
+/// Writes what the run knows by now, and zeros for the rest but `announced*`.
 #[inline(never)]
 pub(crate) fn base<A: Access>(event: &mut DropEvent, scratch: &Scratch, skb: Skb<A>) {
     let buffer = &scratch.buffer;

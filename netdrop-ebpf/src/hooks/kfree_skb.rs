@@ -27,11 +27,11 @@ use crate::{
     veth,
 };
 
-/// Fact groups by core reason, from the catalogue's rules.
+/// Groups of facts and of evidence by core reason, from the catalogue.
 #[unsafe(no_mangle)]
 static GATHER: Global<[u16; GATHER_TABLE]> = Global::new([Gather::ALL.0; GATHER_TABLE]);
 
-/// The fact groups that rules for this reason need. Reasons beyond the table, those of subsystems and
+/// The groups that rules for this reason, and causes it may have, need. Reasons beyond the table, those of subsystems and
 /// an absent one need all.
 #[inline(always)]
 fn gather(reason: u32) -> Gather {
@@ -52,7 +52,7 @@ pub(crate) fn kfree_skb<A: Access, C: EbpfContext>(
 ) {
     let Some(skb) = Skb::<A>::new(skb) else { return };
     let receiver = Socket::<A>::new(receiver);
-    if !emit::wanted() && !filter::needs_packet() && gather(reason).facts() == Gather::default() {
+    if !emit::wanted() && !filter::needs_packet() && gather(reason).facts() == Gather::NONE {
         return count_at_once(skb, location, reason, receiver);
     }
     match scratch::enter() {

@@ -26,7 +26,7 @@ pub const MIN_BUFFER_BYTES: u32 = 4096;
 pub struct Settings {
     /// Conditions judged in the kernel; causes are not among them.
     pub filter: Filter,
-    /// Fact groups to gather, by core reason.
+    /// Groups of facts and of evidence to gather, by core reason.
     pub gather: [u16; GATHER_TABLE],
     /// Whether to stream events, or only to count.
     pub events: bool,
@@ -48,7 +48,7 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 pub(super) struct Globals {
     emit_events: u8,
     emit_stack: u8,
-    netfilter: [u64; 2],
+    netfilter: [Text; 1],
     wake_bytes: u32,
     gather: [u16; GATHER_TABLE],
     offsets: Vec<(&'static str, u16)>,
@@ -94,7 +94,7 @@ impl Globals {
         let mut globals = Self {
             emit_events: settings.events.into(),
             emit_stack: settings.stack.into(),
-            netfilter: netfilter(kernel),
+            netfilter: [Text(if settings.events { netfilter(kernel) } else { TextRange::default() })],
             wake_bytes: settings.buffer_bytes / 4,
             gather: settings.gather,
             offsets: layout.offsets.clone(),
@@ -160,10 +160,10 @@ impl Globals {
     }
 }
 
-/// Where the function is that runs netfilter hooks; zeros when that is not known.
-fn netfilter(kernel: &Kernel) -> [u64; 2] {
+/// The function that runs netfilter hooks; nowhere when that is not known.
+fn netfilter(kernel: &Kernel) -> TextRange {
     let ranges = kernel.symbols.as_ref().map(|symbols| symbols.ranges("nf_hook_slow")).unwrap_or_default();
-    ranges.first().map_or([0; 2], |(start, end)| [*start, *end])
+    ranges.first().map_or_else(TextRange::default, |(start, end)| TextRange { start: *start, end: *end })
 }
 
 /// Fills slots from the front and says how many; the command line has checked that all fit.
