@@ -75,6 +75,14 @@ pub struct Judged {
     pub location: Location,
 }
 
+impl Judged {
+    /// Whether events of this cause carry this key of `evidence`.
+    #[must_use]
+    pub fn wants(&self, key: &str) -> bool {
+        self.evidence.iter().any(|wanted| wanted == key)
+    }
+}
+
 /// Judges keys, and remembers.
 pub struct Judge<'k> {
     catalogue: &'k Catalogue,

@@ -150,15 +150,15 @@ impl Pipeline<'_> {
 
     fn event(&mut self, record: &DropEvent, stack: &[u64], clock: Clock, judged: Rc<Judged>) -> Event {
         let attribution = NetnsId::of(&record.key).map(|id| self.attributor.lookup(id)).unwrap_or_default();
-        let functions: Vec<_> = stack.iter().map(|frame| self.judge.caller(*frame)).collect();
-        let telling = Telling { functions: &functions };
+        let hook = if judged.wants("netfilter") { stack } else { &[] };
+        let functions: Vec<_> = hook.iter().map(|frame| self.judge.caller(*frame)).collect();
         Event::new(
             record,
             Known {
                 time: clock.wall(record.time_ns),
                 attribution,
                 input: self.judge.function(record.dst_input),
-                telling: (!stack.is_empty()).then_some(telling),
+                telling: (!functions.is_empty()).then_some(Telling { functions: &functions }),
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,
             },

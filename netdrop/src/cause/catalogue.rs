@@ -152,7 +152,8 @@ impl Catalogue {
     pub fn evidence(&self, reason: Option<&str>) -> Gather {
         let reason = reason.map(canonical_reason);
         let keys = self.candidates(reason.as_deref()).flat_map(|atom| &self.cause(atom).evidence);
-        let all = keys.fold(Gather::default(), |all, key| all.union(evidence_group(key)));
+        let groups = keys.filter_map(|key| evidence_group(key));
+        let all = groups.fold(Gather::NONE, Gather::union);
         if unstated().iter().any(|pattern| pattern.matches(reason.as_deref())) {
             return Gather(all.0 & !Gather::NETFILTER.0);
         }

@@ -177,15 +177,19 @@ impl Fact {
     }
 }
 
-/// The evidence groups behind a key of the JSON object `evidence`: what the kernel side must read for it.
-/// Nothing for keys that need nothing read for them alone.
-pub(crate) fn evidence_group(key: &str) -> Gather {
-    match key {
-        "qdisc" => Gather::QDISC_FIGURES,
-        "neighbour" => Gather::NEIGHBOUR,
-        "mtu" => Gather::MTU,
-        "memory" => Gather::MEMORY,
-        "netfilter" => Gather::NETFILTER,
-        _ => Gather::default(),
-    }
+/// Keys of the JSON object `evidence` that a cause may list, and the groups that the kernel side must read for
+/// them; none where nothing is read for the key alone.
+const EVIDENCE: &[(&str, Gather)] = &[
+    ("socket", Gather::NONE),
+    ("route", Gather::NONE),
+    ("memory", Gather::MEMORY),
+    ("neighbour", Gather::NEIGHBOUR),
+    ("mtu", Gather::MTU),
+    ("qdisc", Gather::QDISC_FIGURES),
+    ("netfilter", Gather::NETFILTER),
+];
+
+/// The evidence groups behind a key; nothing for a key that no event has.
+pub(crate) fn evidence_group(key: &str) -> Option<Gather> {
+    EVIDENCE.iter().find(|(known, _)| *known == key).map(|(_, group)| *group)
 }

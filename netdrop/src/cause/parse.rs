@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::fact::Fact;
+use super::fact::{Fact, evidence_group};
 use super::model::{Cause, Class, Confidence, Scope, Step};
 use super::rule::{FactTest, NOT_SPECIFIED, Pattern, ReasonPattern, Rule, unstated};
 
@@ -143,6 +143,9 @@ fn cause(file: &str, raw: RawCause) -> Result<Cause, CatalogueError> {
     let required = [("id", &raw.id), ("title", &raw.title), ("layer", &raw.layer), ("meaning", &raw.meaning)];
     if let Some((key, _)) = required.into_iter().find(|(_, value)| value.trim().is_empty()) {
         return Err(place.error(key, "is empty: every cause needs it"));
+    }
+    if let Some(key) = raw.evidence.iter().find(|key| evidence_group(key).is_none()) {
+        return Err(place.error("evidence", format!("no event has `{key}`")));
     }
     let rules = raw
         .rule

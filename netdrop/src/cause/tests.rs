@@ -238,6 +238,7 @@ fn errors_name_file_cause_and_key() {
     let error = |text: &str| Catalogue::from_files(&[("x.toml", text)]).unwrap_err().to_string();
     for (rule, parts) in [
         ("colour = 1", &["netdrop/causes/x.toml", "cause `unknown`", "colour"][..]),
+        ("evidence = [\"sockets\"]", &["cause `unknown`", "evidence", "sockets"]),
         ("[[cause.rule]]\nreason = [\"nosocket\"]", &["x.toml", "`unknown`", "rule[0].reason", "nosocket"]),
         ("[[cause.rule]]\nreason = [\"*\"]", &["rule[0].reason"]),
         ("[[cause.rule]]\nlocation = [\"ip_rcv.isra.0\"]", &["rule[0].location", "suffix"]),

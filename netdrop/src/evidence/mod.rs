@@ -41,9 +41,6 @@ pub struct Evidence {
     pub netfilter: Option<Netfilter>,
 }
 
-/// Keys of the object that this version fills; the catalogue names more.
-pub const KEYS: &[&str] = &["socket", "memory", "route", "neighbour", "mtu", "qdisc", "netfilter"];
-
 /// Receive memory of the socket the packet was for, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SocketMemory {
@@ -131,8 +128,7 @@ impl Evidence {
         device: Option<&str>,
         telling: Option<&Telling<'_>>,
     ) -> Self {
-        let wanted = |key: &str| judged.evidence.iter().any(|wanted| wanted == key);
-        let have = |key: &str, bit: u16| wanted(key) && record.have & bit != 0;
+        let have = |key: &str, bit: u16| judged.wants(key) && record.have & bit != 0;
         Self {
             socket: have("socket", HAVE_SOCKET_MEMORY).then_some(SocketMemory {
                 used: record.socket_used,
@@ -173,9 +169,7 @@ impl Evidence {
                 qlen: record.qdisc.qlen,
                 device: device.map(str::to_owned),
             }),
-            netfilter: telling
-                .filter(|_| wanted("netfilter"))
-                .map(|telling| Netfilter::new(record, telling, packet.family)),
+            netfilter: telling.map(|telling| Netfilter::new(record, telling, packet.family)),
         }
     }
 }

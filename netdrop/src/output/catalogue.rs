@@ -6,7 +6,6 @@ use anstyle::{AnsiColor, Style};
 
 use super::{prose::wrap, style::Page};
 use crate::cause::{Cause, ReasonPattern, Rule, Scope, Step, unstated};
-use crate::evidence::KEYS;
 
 const INDENT: usize = 2;
 const NAMESPACE_HINT: &str = "Commands marked [netns] or [device] belong inside the network namespace of the \
@@ -73,7 +72,7 @@ impl Page {
             self.section(out, "RULES")?;
             cause.rules.iter().try_for_each(|rule| self.rule(out, INDENT, cause, rule))?;
         }
-        self.section_text(out, "EVIDENCE IN --json", &evidence(cause).join(", "))?;
+        self.section_text(out, "EVIDENCE IN --json", &cause.evidence.join(", "))?;
         self.section_items(out, "READ ON", &cause.references)?;
         if runs_in_netns(cause) {
             writeln!(out)?;
@@ -131,11 +130,6 @@ impl Page {
         let text = format!("- {}: {class}, {}{why}", conditions(rule, str::to_owned), rule.confidence);
         self.paragraphs(out, indent, &text)
     }
-}
-
-/// Keys of the evidence that events of a cause carry.
-pub(super) fn evidence(cause: &Cause) -> Vec<&str> {
-    cause.evidence.iter().map(String::as_str).filter(|key| KEYS.contains(key)).collect()
 }
 
 /// Whether a command of this cause belongs inside the namespace of the drop.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    catalogue::{conditions, evidence, runs_in_netns},
+    catalogue::{conditions, runs_in_netns},
     prose::blocks,
 };
 use crate::cause::{Cause, ReasonPattern, Rule, Step};
@@ -99,7 +99,7 @@ fn body(out: &mut dyn Write, cause: &Cause) -> io::Result<()> {
     section(out, "What the fix costs", &cause.cost)?;
     items(out, "Counters that move", &cause.counters)?;
     section(out, "How netdrop recognises it", &cause.recognised)?;
-    let keys: Vec<String> = evidence(cause).iter().map(|key| format!("`{key}`")).collect();
+    let keys: Vec<String> = cause.evidence.iter().map(|key| format!("`{key}`")).collect();
     if !keys.is_empty() {
         writeln!(out, "\n**Evidence in `--json`**: {}", keys.join(", "))?;
     }
