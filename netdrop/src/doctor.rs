@@ -91,21 +91,6 @@ pub struct Probe {
     pub costs: Option<&'static str>,
 }
 
-impl Probe {
-    /// The probe point that netdrop cannot do without, not observed.
-    fn unobserved(error: String) -> Self {
-        Self {
-            point: "skb:kfree_skb",
-            rung: None,
-            program: None,
-            instructions: None,
-            error: Some(error),
-            shows: "every skb that is freed without being delivered",
-            costs: None,
-        }
-    }
-}
-
 impl From<&ProbeReport> for Probe {
     fn from(report: &ProbeReport) -> Self {
         Self {
@@ -149,7 +134,7 @@ pub fn examine(catalogue: &Catalogue, explain: impl Fn(&KernelError) -> String) 
         }
         Err(error) => {
             checks.push(Check::missing("kernel types (BTF)", error.to_string(), explain(&error)));
-            probes.push(Probe::unobserved(error.to_string()));
+            probes.push(Probe::from(&ProbeReport::unobserved(error.to_string())));
         }
     }
     Report {
@@ -173,7 +158,7 @@ fn try_probes(kernel: &Kernel, catalogue: &Catalogue) -> Vec<Probe> {
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
         Ok(tracer) => tracer.reports().iter().map(Probe::from).collect(),
-        Err(error) => vec![Probe::unobserved(error.to_string())],
+        Err(error) => vec![Probe::from(&ProbeReport::unobserved(error.to_string()))],
     }
 }
 
@@ -227,7 +212,12 @@ fn privileges() -> Vec<Check> {
 fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
     let mut checks = vec![Check::ok("kernel types (BTF)", KernelBtf::VMLINUX)];
     for missing in &kernel.layout.missing {
-        checks.push(Check::limited("kernel types (BTF)", missing, "one fact is not shown", "a newer kernel"));
+        checks.push(Check::limited(
+            "kernel types (BTF)",
+            missing,
+            "one fact is not shown",
+            "a newer kernel, or the module loaded before netdrop starts",
+        ));
     }
     checks.push(match kernel.kfree_skb {
         KfreeSkbArguments::Location => Check::limited(

@@ -72,6 +72,16 @@ impl Hook {
         }
     }
 
+    /// The kernel's name of its probe point.
+    pub(super) const fn name(&self) -> &'static str {
+        self.probe.name
+    }
+
+    /// Whether nothing can be traced without it.
+    pub(super) const fn required(&self) -> bool {
+        self.probe.required()
+    }
+
     /// Attaches it.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
         let link = match program(ebpf, &self.program) {

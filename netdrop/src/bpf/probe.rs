@@ -1,5 +1,6 @@
 //! Probe points and the rungs they are observed by.
 
+use super::tracer::LoadError;
 use crate::kernel::Kernel;
 
 /// A way to observe a probe point.
@@ -100,6 +101,18 @@ pub struct ProbeReport {
 }
 
 impl ProbeReport {
+    /// The probe point that netdrop cannot do without, not observed.
+    #[must_use]
+    pub fn unobserved(error: String) -> Self {
+        Self { errors: vec![error], ..Self::untried(&Probe::ALL[0]) }
+    }
+
+    /// Notes that the program which loaded could not be attached.
+    pub(super) fn failed_to_attach(&mut self, error: &LoadError) {
+        self.rung = None;
+        self.errors.push(error.to_string());
+    }
+
     /// A probe point nothing has been tried for.
     pub(super) fn untried(probe: &Probe) -> Self {
         Self {

@@ -167,10 +167,19 @@ impl Tracer {
         let ring = EventRing::new(ring)
             .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
         // First those that tell more of a drop, so that the first drop has it too.
-        for hook in hooks.iter_mut().rev() {
-            hook.attach(&mut ebpf)?;
+        let mut attached = Vec::new();
+        for mut hook in hooks.into_iter().rev() {
+            match hook.attach(&mut ebpf) {
+                Ok(()) => attached.insert(0, hook),
+                Err(error) if hook.required() => return Err(error),
+                Err(error) => {
+                    for report in reports.iter_mut().filter(|report| report.name == hook.name()) {
+                        report.failed_to_attach(&error);
+                    }
+                }
+            }
         }
-        Ok(Self { ebpf, hooks, ring, counters, logger, reports })
+        Ok(Self { ebpf, hooks: attached, ring, counters, logger, reports })
     }
 
     /// How the probe points are observed.
