@@ -174,8 +174,10 @@ impl KernelBtf {
     ///
     /// When the type information is malformed.
     pub fn anonymous_enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {
-        for ty in self.types("")? {
-            let Type::Enum(ty) = ty else { continue };
+        // By number: the list of all types without a name would hold every anonymous struct and union too.
+        let ids = self.btf.resolve_ids_by_name("").map_err(|error| self.parse_error(&error))?;
+        for id in ids {
+            let Ok(Type::Enum(ty)) = self.btf.resolve_type_by_id(id) else { continue };
             for member in &ty.members {
                 if self.btf.resolve_name(member).map_err(|error| self.parse_error(&error))? == name {
                     return Ok(Some(member.val()));

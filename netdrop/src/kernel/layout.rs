@@ -41,7 +41,7 @@ netdrop_common::kernel_fields!(rows);
 /// Values of the offset globals.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Global name and byte offset, or `ABSENT`.
+    /// Global name and byte offset, or the index under [`NEIGH_QUEUE_INDEX`]; `ABSENT` where the kernel has none.
     pub offsets: Vec<(&'static str, u16)>,
     /// Shift of `sk_buff.pkt_type` in its byte, under [`PKT_TYPE_SHIFT`].
     pub packet_type_shift: u8,
@@ -50,7 +50,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Name of the one global that is not an offset.
+    /// Name of the one global that is no 16-bit number.
     pub const PACKET_TYPE_SHIFT: &str = PKT_TYPE_SHIFT;
 
     /// Resolves all rows.
@@ -64,15 +64,10 @@ impl Layout {
         for rows in ROWS.chunk_by(|a, b| a.ty == b.ty) {
             match rows[0].ty.split_once(':') {
                 None => layout.add_all(btf.structure(rows[0].ty), rows)?,
-                Some((module, ty)) => match btf.structure(ty) {
-                    Err(BtfError::NoType(_)) => {
-                        // Types of a module that is not loaded, or of a kernel before 5.11, are not there.
-                        match btf.open_module(&Path::new(KernelBtf::DIRECTORY).join(module)) {
-                            Ok(module) => layout.add_all(module.structure(ty), rows)?,
-                            Err(error) => layout.add_all(Err(error), rows)?,
-                        }
-                    }
-                    found => layout.add_all(found, rows)?,
+                // Part of the kernel image, where there are no such types: or not loaded, or before 5.11.
+                Some((module, ty)) => match btf.open_module(&Path::new(KernelBtf::DIRECTORY).join(module)) {
+                    Ok(module) => layout.add_all(module.structure(ty), rows)?,
+                    Err(_) => layout.add_all(btf.structure(ty), rows)?,
                 },
             }
         }

@@ -23,7 +23,7 @@ pub struct Kernel {
     pub reasons: Reasons,
     /// Arguments of the `skb:kfree_skb` tracepoint.
     pub kfree_skb: KfreeSkbArguments,
-    /// Whether there is a tracepoint `icmp:icmp_send` (since 6.1 or so).
+    /// Whether there is a tracepoint `icmp:icmp_send` (since 6.10; Debian's 6.1 has it too).
     pub has_icmp_send: bool,
     /// Kernel symbols, or why there are none.
     pub symbols: Result<Symbols, SymbolsError>,
