@@ -36,7 +36,7 @@ pub struct Summary {
     pub show_benign: bool,
     /// Kernel release.
     pub kernel: String,
-    /// Rungs of the probe points, `skb:kfree_skb by tp_btf`.
+    /// The probe point that counts and its rung, `skb:kfree_skb by tp_btf`.
     pub hooks: String,
 }
 
