@@ -68,6 +68,18 @@ impl Netns {
         root.unwrap_or_else(|| panic!("no root qdisc on {device}: {listed}")).clone()
     }
 
+    /// Packets that `device` dropped as they came in.
+    #[track_caller]
+    pub fn rx_dropped(&self, device: &str) -> u64 {
+        self.link_counter(device, "/stats64/rx/dropped").expect("every device counts drops")
+    }
+
+    /// Packets that `device` dropped on their way out.
+    #[track_caller]
+    pub fn tx_dropped(&self, device: &str) -> u64 {
+        self.link_counter(device, "/stats64/tx/dropped").expect("every device counts drops")
+    }
+
     /// A counter of `ip -s -s link`, such as `/stats64/rx/otherhost_dropped`; `None` where this `ip` or
     /// kernel does not tell it.
     #[track_caller]

@@ -167,7 +167,7 @@ fn full_queue_for_broadcasts_of_macvlan() {
     }
     let mut hop = Hop::between(pair.a_end, pair.b_end).with_dst("10.0.0.255");
     hop.macs.1 = [0xff; 6];
-    let dropped = || pair.b.link_counter("eth0", "/stats64/rx/dropped").expect("every device counts drops");
+    let dropped = || pair.b.rx_dropped("eth0");
     let before = dropped();
     let tracing = Trace::of(&pair.b).start();
     pair.a.send_frames("eth0", [&hop.udp(64, 5440, 5441, &[0; 64]); FRAMES as usize]);

@@ -28,12 +28,6 @@ fn addresses(family: Family) -> (&'static str, &'static str) {
     family.pick(("10.7.0.1", "10.7.0.2"), ("fd07::1", "fd07::2"))
 }
 
-/// Packets that `tap0` did not send.
-#[track_caller]
-fn tx_dropped(netns: &Netns) -> u64 {
-    netns.link_counter("tap0", "/stats64/tx/dropped").expect("every device counts drops")
-}
-
 /// Requires that every event of the cause is on its way out of `tap0`, with these counts for each family.
 #[track_caller]
 fn expect_leaving(outcome: &Outcome, cause: &str, netns: &Netns, counts: [(Family, u64); 2]) {
@@ -59,7 +53,7 @@ fn ring_that_nobody_reads() {
     let tracing = Trace::of(&netns).start();
     send(&netns);
     let dropped = 2 * FRAMES - u64::from(RING);
-    wait::until_counter("tx dropped", dropped, || tx_dropped(&netns));
+    wait::until_counter("tx dropped", dropped, || netns.tx_dropped("tap0"));
 
     let outcome = tracing.stop();
     let event = outcome.expect(&Dropped {
@@ -82,7 +76,7 @@ fn queue_that_is_detached() {
     tap.detach();
     let tracing = Trace::of(&netns).start();
     send(&netns);
-    wait::until_counter("tx dropped", 2 * FRAMES, || tx_dropped(&netns));
+    wait::until_counter("tx dropped", 2 * FRAMES, || netns.tx_dropped("tap0"));
 
     let outcome = tracing.stop();
     let event = outcome.expect(&Dropped {

@@ -26,7 +26,7 @@ fn million(name: &str, senders: usize, args: &[&str]) -> Option<u64> {
     Flood::send_all(&floods, &netns);
     let by_rule = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
     // A full per-CPU backlog drops before the rule: the device counts these.
-    let by_device = netns.link_counter("lo", "/stats64/rx/dropped").expect("every device counts drops");
+    let by_device = netns.rx_dropped("lo");
     assert_eq!(by_rule + by_device, MILLION, "sent");
 
     let outcome = tracing.stop();

@@ -32,7 +32,7 @@ impl Counted {
         Self {
             output: netns.nft_packets("output"),
             input: netns.nft_packets("input"),
-            backlog: netns.link_counter("lo", "/stats64/rx/dropped").expect("every device counts drops"),
+            backlog: netns.rx_dropped("lo"),
         }
     }
 

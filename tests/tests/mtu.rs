@@ -93,8 +93,7 @@ fn veth_whose_other_end_has_a_smaller_mtu() {
         let socket = pair.a.udp_socket(&at(pair.a_end.ip, 5404));
         let sent = send_udp(&socket, &at(pair.b_end.ip, 5405), COUNT as u64, PAYLOAD);
         assert_eq!(sent.accepted, COUNT as u64);
-        let dropped =
-            || pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
+        let dropped = || pair.a.tx_dropped("eth0");
         wait::until_counter("tx_dropped", COUNT as u64, dropped);
 
         let ends = (SocketAddr::new(pair.a_end.ip, 5404), SocketAddr::new(pair.b_end.ip, 5405));

@@ -27,7 +27,7 @@ fn segments_without_a_whole_header() {
         let sent = pair.a.send_gso("eth0", &frame, 1000);
         assert!(sent.is_err(), "it was sent");
     }
-    let dropped = pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
+    let dropped = pair.a.tx_dropped("eth0");
     assert_eq!(dropped, COUNT);
 
     let outcome = tracing.stop();

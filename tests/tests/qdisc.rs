@@ -174,7 +174,7 @@ fn noop_while_the_other_end_is_down() {
     // No host here speaks IPv6; the frame goes as far as the queue all the same.
     let six = Hop::between(pair.a_end, pair.b_end).with_src("fd00::1").with_dst("fd00::2");
     pair.a.send_frames("eth0", [&six.udp(64, 5404, 5405, &[0; 64]); 5]);
-    let dropped = || pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops");
+    let dropped = || pair.a.tx_dropped("eth0");
     wait::until_counter("tx dropped", 10, dropped);
 
     let outcome = tracing.stop();

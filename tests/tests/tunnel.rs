@@ -160,7 +160,7 @@ fn no_remote_for_the_destination() {
     pair.b.run("ip neigh add 10.9.0.1 lladdr 02:4e:44:00:01:02 nud permanent dev vxlan0");
     let tracing = Trace::of(&pair.b).start();
     send_udp(&pair.b.udp_socket("10.9.0.2:5460"), "10.9.0.1:5461", PACKETS, 64);
-    let dropped = || pair.b.link_counter("vxlan0", "/stats64/tx/dropped").expect("every device counts drops");
+    let dropped = || pair.b.tx_dropped("vxlan0");
     wait::until_counter("tx dropped", PACKETS, dropped);
     let outcome = tracing.stop();
     let event = outcome.expect(&Dropped {

@@ -43,8 +43,7 @@ fn ethertype_without_a_handler() {
     let Some(lab) = Lab::new("ethertype", &[]) else { return };
     let pair = lab.pair();
     let dropped = || {
-        pair.b.link_counter("eth0", "/stats64/rx/nohandler").unwrap_or_default()
-            + pair.b.link_counter("eth0", "/stats64/rx/dropped").expect("every device counts drops")
+        pair.b.link_counter("eth0", "/stats64/rx/nohandler").unwrap_or_default() + pair.b.rx_dropped("eth0")
     };
     let tracing = Trace::of(&pair.b).args(&["--all"]).start();
 

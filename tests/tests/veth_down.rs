@@ -9,7 +9,7 @@ use serde_json::json;
 /// Datagrams that this end could not pass on: it counts the same before and after it has noticed.
 #[track_caller]
 fn not_sent(pair: &Pair) -> u64 {
-    pair.a.link_counter("eth0", "/stats64/tx/dropped").expect("every device counts drops")
+    pair.a.tx_dropped("eth0")
 }
 
 /// Waits until this end has noticed: its state follows some time after the loss of the carrier, and so does
