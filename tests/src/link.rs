@@ -100,7 +100,8 @@ impl Lab {
         Pair { a, b, a_end, b_end }
     }
 
-    /// Two IPv6 hosts on one wire.
+    /// Two IPv6 hosts on one wire, which announce themselves for another second, as hosts do. Those of
+    /// [`Lab::pair_of`] have done so.
     #[track_caller]
     pub fn pair_with_ipv6(&self) -> Pair {
         let (a, b) = (self.netns_with_ipv6("a"), self.netns_with_ipv6("b"));

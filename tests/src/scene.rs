@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 
+use crate::family::Family;
 use crate::lab::{Lab, say};
 use crate::link::Pair;
 use crate::outcome::{Dropped, Outcome};
@@ -50,11 +51,11 @@ impl Scene {
         Some(Self::on(lab.pair(), lab))
     }
 
-    /// An IPv6 scene.
+    /// An IPv6 scene. Both hosts have said what they must: `--all` shows reports that nobody there waits for.
     #[track_caller]
     pub fn ipv6(name: &str) -> Option<Self> {
         let lab = Lab::new(name, &[])?;
-        Some(Self::on(lab.pair_with_ipv6(), lab))
+        Some(Self::on(lab.pair_of(Family::Ipv6), lab))
     }
 
     /// A scene in a lab that has been made.
