@@ -6,7 +6,7 @@ use netdrop_tests::family::at;
 use netdrop_tests::firewall::{Hook, Rule, To, Tool, Verdict};
 use netdrop_tests::link::Routed;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, lab, wait};
+use netdrop_tests::{Dropped, Family, Lab, Netns, Outcome, Trace, lab, wait};
 use serde_json::{Value, json};
 
 /// Source port of all datagrams here.
@@ -99,19 +99,25 @@ fn each_hook(name: &str, tool: Tool, family: Family, verdict: Verdict, half: boo
         class: "harmful",
         netns: &routed.r,
         count: all.iter().map(|rule| rule.dropped).sum(),
-        packet: json!({"family": family.name(), "proto": "udp", "sport": FROM}),
+        packet: json!({"family": family.name(), "proto": "udp", "sport": FROM,
+            "len": family.header_len() + 8 + 64}),
     });
+    expect_each(&outcome, &routed.r, (family, verdict), &all);
+}
+
+/// Requires exactly the events of what each rule dropped.
+#[track_caller]
+fn expect_each(outcome: &Outcome, router: &Netns, (family, verdict): (Family, Verdict), all: &[Provoked]) {
     for Provoked { hook, path, port, src, dst, dropped } in all {
-        let mut events = outcome.events_of("netfilter-rule", &routed.r);
-        events.retain(|event| event["packet"]["dport"] == port);
-        outcome.expect_count(&format!("{hook:?} {path:?}"), events.len() as u64, dropped);
+        let mut events = outcome.events_of("netfilter-rule", router);
+        events.retain(|event| event["packet"]["dport"] == *port);
+        outcome.expect_count(&format!("{hook:?} {path:?}, port {port}"), events.len() as u64, *dropped);
         for event in events {
-            assert_eq!(event["packet"]["src"], src, "{event}");
-            assert_eq!(event["packet"]["dst"], dst, "{event}");
-            assert_eq!(event["packet"]["len"], family.header_len() + 8 + 64, "{event}");
-            assert_eq!(event["direction"], path.direction(hook), "{event}");
+            assert_eq!(event["packet"]["src"], *src, "{event}");
+            assert_eq!(event["packet"]["dst"], *dst, "{event}");
+            assert_eq!(event["direction"], path.direction(*hook), "{event}");
             assert_eq!(event["reason"], "NETFILTER_DROP", "{event}");
-            expect_evidence(event, family, hook, verdict);
+            expect_evidence(event, family, *hook, verdict);
         }
     }
 }
@@ -259,7 +265,14 @@ fn rejected_with_a_reset() {
             let (client, src, dst) = path.ends(&routed);
             client.connect_refused(&at(dst, port));
             wait::until_counter("the rule's counter", 1, || rule.packets());
-            rejected.push((hook, src.to_string(), dst.to_string(), port));
+            rejected.push(Provoked {
+                hook,
+                path,
+                port,
+                src: src.to_string(),
+                dst: dst.to_string(),
+                dropped: 1,
+            });
         }
         if rejected.is_empty() {
             continue;
@@ -273,16 +286,7 @@ fn rejected_with_a_reset() {
             count: rejected.len() as u64,
             packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S"}),
         });
-        for (hook, src, dst, port) in rejected {
-            let mut events = outcome.events_of("netfilter-rule", &routed.r);
-            events.retain(|event| event["packet"]["dport"] == port);
-            outcome.expect_count(&format!("port {port}"), events.len() as u64, 1);
-            for event in events {
-                assert_eq!(event["packet"]["src"], src, "{event}");
-                assert_eq!(event["packet"]["dst"], dst, "{event}");
-                expect_evidence(event, family, hook, Verdict::Reset);
-            }
-        }
+        expect_each(&outcome, &routed.r, (family, Verdict::Reset), &rejected);
     }
 }
 
