@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::command;
+use crate::{command, privilege::path_with_sbin};
 
 /// Where `ip netns` keeps namespaces by name.
 const NETNS_DIR: &str = "/run/netns";
@@ -71,7 +71,7 @@ impl Netns {
 
     /// `program` inside the namespace.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = ip_program();
         command.args(["netns", "exec", &self.name, program]);
         command
     }
@@ -109,5 +109,12 @@ fn remove_stale(prefix: &str) {
 
 /// Runs `ip` with these words.
 pub(crate) fn ip(words: &str) -> Result<()> {
-    command::output(Command::new("ip").args(words.split_whitespace())).map(drop)
+    command::output(ip_program().args(words.split_whitespace())).map(drop)
+}
+
+/// `ip`, which finds itself and what it runs where only root's search path looks.
+fn ip_program() -> Command {
+    let mut ip = Command::new("ip");
+    ip.env("PATH", path_with_sbin());
+    ip
 }

@@ -28,7 +28,7 @@ use crate::{
     build, command,
     interrupt::Interrupt,
     packages,
-    privilege::{Privilege, find_program, path_with_sbin},
+    privilege::{Privilege, find_program},
     tools::Tools,
 };
 
@@ -90,8 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Privilege::Root => measure(args, netdrop),
         Privilege::Sudo => {
             let myself = env::current_exe().context("cannot find my own executable")?;
-            let path = path_with_sbin();
-            let mut bench = privilege.command(myself, &[("PATH", &path)], &["RUST_BACKTRACE"]);
+            let mut bench = privilege.command(myself, &[], &["RUST_BACKTRACE"]);
             bench.arg("bench").args(env::args_os().skip(2)).arg("--netdrop").arg(netdrop);
             // It tidies up after Ctrl-C, and is waited for meanwhile.
             let _interrupt = Interrupt::catch();

@@ -14,7 +14,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
 };
 
-use crate::command;
+use crate::command::{self, Owned};
 
 /// How long a tool may take to attach: bpftrace compiles first.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A running tool, killed when dropped.
 pub(super) struct Running {
-    child: Child,
+    child: Owned,
     shown: String,
     stdout: Output,
     stderr: Output,
@@ -59,11 +59,11 @@ impl Running {
         let (stdout, stderr) = (Output::new()?, Output::new()?);
         command.stdout(stdout.writer()?).stderr(stderr.writer()?);
         let shown = command::shown(&command);
-        let child = spawn(&mut command)?;
+        let child = Owned(spawn(&mut command)?);
         let mut running = Self { child, shown, stdout, stderr, cpu_when_ready: Duration::ZERO };
         let end = Instant::now() + ATTACH;
         while !running.says(ready)? {
-            if let Some(status) = running.child.try_wait()? {
+            if let Some(status) = running.child.0.try_wait()? {
                 bail!("`{}` ended with {status}: {}", running.shown, running.words()?);
             }
             if Instant::now() > end {
@@ -71,7 +71,7 @@ impl Running {
             }
             thread::sleep(PAUSE);
         }
-        running.cpu_when_ready = cpu(&running.child)?;
+        running.cpu_when_ready = cpu(&running.child.0)?;
         Ok(running)
     }
 
@@ -86,46 +86,37 @@ impl Running {
 
     /// CPU time of all its threads so far.
     pub(super) fn cpu(&self) -> Result<Duration> {
-        cpu(&self.child)
+        cpu(&self.child.0)
     }
 
     /// Memory it has now, in bytes.
     pub(super) fn memory(&self) -> Result<u64> {
-        status(&self.child, "VmRSS")
+        status(&self.child.0, "VmRSS")
     }
 
     /// Ends the tool as Ctrl-C does, and waits until it has shown all it had to show.
     pub(super) fn stop(mut self) -> Result<Finished> {
-        let peak_memory = status(&self.child, "VmHWM")?;
+        let peak_memory = status(&self.child.0, "VmHWM")?;
         let end = Instant::now() + END;
         let mut ask = Instant::now();
-        while !has_ended(&self.child)? {
+        while !has_ended(&self.child.0)? {
             if Instant::now() > end {
                 bail!("`{}` did not end within {END:?}", self.shown);
             }
             if Instant::now() >= ask {
-                kill_process(Pid::from_child(&self.child), Signal::INT)
+                kill_process(Pid::from_child(&self.child.0), Signal::INT)
                     .with_context(|| format!("cannot stop `{}`", self.shown))?;
                 ask += AGAIN;
             }
             thread::sleep(PAUSE);
         }
         // Known until it is reaped.
-        let cpu = cpu(&self.child)?.saturating_sub(self.cpu_when_ready);
-        let status = self.child.wait()?;
+        let cpu = cpu(&self.child.0)?.saturating_sub(self.cpu_when_ready);
+        let status = self.child.0.wait()?;
         if !status.success() {
             bail!("`{}` ended with {status}: {}", self.shown, self.words()?);
         }
-        let (stdout, stderr) = (self.stdout.try_clone()?, self.stderr.try_clone()?);
-        Ok(Finished { stdout, stderr, usage: Usage { cpu, peak_memory } })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what they are for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Ok(Finished { stdout: self.stdout, stderr: self.stderr, usage: Usage { cpu, peak_memory } })
     }
 }
 
@@ -175,10 +166,6 @@ pub(super) struct Output(File);
 impl Output {
     fn new() -> Result<Self> {
         Ok(Self(tempfile::tempfile().context("cannot create a temporary file")?))
-    }
-
-    fn try_clone(&self) -> Result<Self> {
-        Ok(Self(self.0.try_clone()?))
     }
 
     fn writer(&self) -> Result<Stdio> {
@@ -253,7 +240,7 @@ mod tests {
     #[test]
     fn a_dropped_tool_is_gone() {
         let running = Running::start(shell("echo ready; exec sleep 600"), "ready").unwrap();
-        let process = format!("/proc/{}", running.child.id());
+        let process = format!("/proc/{}", running.child.0.id());
         drop(running);
         assert!(!fs::exists(process).unwrap());
     }

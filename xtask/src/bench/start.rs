@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use super::{
     stats::Sample,
     tool::{NETDROP_READY, Programs, Summary, netdrop},
 };
-use crate::command;
+use crate::command::{self, Owned};
 
 /// Starts that are timed.
 const STARTS: usize = 10;
@@ -97,7 +97,7 @@ fn ms(milliseconds: f64) -> String {
 fn first_events(bench: &Bench, mut command: Command) -> Result<(f64, f64)> {
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let started = Instant::now();
-    let mut tracer = Tracer(spawn(&mut command)?);
+    let mut tracer = Owned(spawn(&mut command)?);
     let lines = lines(tracer.0.stdout.take().context("a piped stdout is missing")?);
     let first = loop {
         generator::burst(&bench.socket, 1, &bench.interrupt)?;
@@ -132,15 +132,4 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<Instant> {
         }
     });
     lines
-}
-
-/// A tracer whose time is up when it is dropped.
-struct Tracer(Child);
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what they are for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -6,7 +6,7 @@ mod traffic;
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::{site::Site, traffic::Traffic};
 use crate::{
-    build, command, interrupt::Interrupt, packages, privilege::Privilege, run::KEPT_ENVIRONMENT, tools::Tools,
+    build,
+    command::{self, Owned},
+    interrupt::Interrupt,
+    packages,
+    privilege::Privilege,
+    run::KEPT_ENVIRONMENT,
+    tools::Tools,
 };
 
 /// How the demo goes.
@@ -80,7 +86,7 @@ fn show(netdrop: &Path, seconds: u64) -> Result<()> {
             netdrop.stop()?;
         }
     }
-    let status = netdrop.child.wait()?;
+    let status = netdrop.0.0.wait()?;
     if !status.success() {
         bail!("netdrop ended with {status}; `cargo xtask run -- doctor` tells what this machine lacks");
     }
@@ -88,18 +94,16 @@ fn show(netdrop: &Path, seconds: u64) -> Result<()> {
 }
 
 /// A running netdrop, which ends with the demo however that ends.
-struct Traced {
-    child: Child,
-}
+struct Traced(Owned);
 
 impl Traced {
     fn start(command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("cannot start `{}`", command::shown(command)))?;
-        Ok(Self { child })
+        Ok(Self(Owned(child)))
     }
 
     fn ended(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait().context("cannot wait for netdrop")?.is_some())
+        Ok(self.0.0.try_wait().context("cannot wait for netdrop")?.is_some())
     }
 
     /// Waits for netdrop to end after Ctrl-C, which the terminal sends to it as well. What interrupted the
@@ -109,22 +113,14 @@ impl Traced {
         let mut told = false;
         while !self.ended()? {
             if !told && asked.elapsed() > PATIENCE / 3 {
-                kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot stop netdrop")?;
+                kill_process(Pid::from_child(&self.0.0), Signal::TERM).context("cannot stop netdrop")?;
                 told = true;
             }
             if asked.elapsed() > PATIENCE {
-                self.child.kill().context("cannot kill netdrop")?;
+                self.0.0.kill().context("cannot kill netdrop")?;
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
-    }
-}
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what they are for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

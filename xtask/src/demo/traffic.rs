@@ -1,12 +1,12 @@
 //! Three kinds of packets that the demo's server cannot take, sent over and over.
 
-use std::{fs, net::UdpSocket, process::Command};
+use std::{fs, net::UdpSocket};
 
 use anyhow::{Context, Result};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use super::site::{SERVER, Site};
-use crate::{command, privilege::find_program};
+use crate::{netns::ip, privilege::find_program};
 
 /// Nobody listens here.
 const CLOSED: (&str, u16) = (SERVER, 4000);
@@ -95,8 +95,6 @@ fn forbid(site: &Site) -> Result<()> {
 
 /// Makes the server a router for an address that it knows no way to.
 fn misroute(site: &Site) -> Result<()> {
-    let mut route = Command::new("ip");
-    route.args(["-n", site.client(), "route", "add", UNROUTED.0, "via", SERVER]);
-    command::output(&mut route)?;
+    ip(&format!("-n {} route add {} via {SERVER}", site.client(), UNROUTED.0))?;
     site.in_server(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot switch forwarding on"))
 }
