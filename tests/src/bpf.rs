@@ -11,6 +11,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::netns::Netns;
+use crate::sockopt;
 
 /// What a program judges (enum bpf_prog_type).
 #[derive(Clone, Copy, Debug)]
@@ -136,18 +137,7 @@ impl Program {
     /// Makes it the filter of a socket, for as long as that lives.
     #[track_caller]
     pub fn attach_socket(&self, socket: &impl AsFd) {
-        let program = self.program.as_raw_fd();
-        // SAFETY: the pointer is to a live integer and the length is that type's.
-        let attached = unsafe {
-            libc::setsockopt(
-                socket.as_fd().as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_BPF,
-                (&raw const program).cast(),
-                size_of_val(&program) as libc::socklen_t,
-            )
-        };
-        assert_eq!(attached, 0, "SO_ATTACH_BPF: {}", io::Error::last_os_error());
+        sockopt::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, self.program.as_raw_fd());
     }
 
     fn attach(&self, target: u32, kind: u32, flags: u32) -> io::Result<Link> {

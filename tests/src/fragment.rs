@@ -6,10 +6,8 @@ use etherparse::{
     IpFragOffset, IpHeaders, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header,
 };
 
+use crate::damage::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN};
 use crate::frame::Hop;
-
-/// Bytes of an Ethernet header without VLAN tag.
-const ETHERNET_LEN: usize = 14;
 
 /// A UDP datagram that is cut in pieces.
 #[derive(Clone, Debug)]
@@ -25,7 +23,7 @@ impl Whole {
     #[track_caller]
     pub fn udp(hop: Hop, id: u16, sport: u16, dport: u16, payload: usize) -> Self {
         let frame = hop.udp(64, sport, dport, &vec![b'n'; payload]);
-        let header_len = if hop.src.is_ipv4() { 20 } else { 40 };
+        let header_len = if hop.src.is_ipv4() { IPV4_LEN } else { IPV6_LEN };
         Self { hop, id, bytes: frame[ETHERNET_LEN + header_len..].to_vec() }
     }
 

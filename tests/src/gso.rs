@@ -3,7 +3,7 @@
 
 use rustix::net::{SendFlags, send};
 
-use crate::damage::{ETHERNET_LEN, IPV4_LEN};
+use crate::damage::{ETHERNET_LEN, IPV4_LEN, TCP_CHECKSUM};
 use crate::frame::packet_socket;
 use crate::netns::Netns;
 use crate::sockopt;
@@ -14,11 +14,9 @@ fn virtio_header(size: u16) -> Vec<u8> {
     const NEEDS_CSUM: u8 = 1;
     const GSO_TCPV4: u8 = 1;
     const TCP_LEN: usize = 20;
-    /// Of the checksum in a TCP header.
-    const CSUM_OFFSET: u16 = 16;
     let csum_start = (ETHERNET_LEN + IPV4_LEN) as u16;
     let mut header = vec![NEEDS_CSUM, GSO_TCPV4];
-    for field in [csum_start + TCP_LEN as u16, size, csum_start, CSUM_OFFSET] {
+    for field in [csum_start + TCP_LEN as u16, size, csum_start, TCP_CHECKSUM as u16] {
         header.extend(field.to_ne_bytes());
     }
     header

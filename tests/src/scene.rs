@@ -1,10 +1,10 @@
 //! A listener on `b` and a hand-made peer that talks to it: where TCP scenarios play.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::family::Family;
+use crate::family::{Family, at};
 use crate::lab::{Lab, say};
 use crate::link::Pair;
 use crate::outcome::{Dropped, Outcome};
@@ -61,7 +61,7 @@ impl Scene {
     /// A scene in a lab that has been made.
     #[track_caller]
     pub fn on(pair: Pair, lab: Lab) -> Self {
-        let listener = pair.b.tcp_listener(&listen_address(&pair, PORT));
+        let listener = pair.b.tcp_listener(&at(pair.b_end.ip, PORT));
         let peer = Peer::new(&pair, PEER_PORT, PORT);
         Self { pair, listener, peer, lab }
     }
@@ -74,7 +74,7 @@ impl Scene {
 
     /// `b`'s address with a port.
     pub fn address(&self, port: u16) -> String {
-        listen_address(&self.pair, port)
+        at(self.pair.b_end.ip, port)
     }
 
     /// A trace of `b`.
@@ -137,9 +137,4 @@ fn dropped_segment(peer: &Peer, flags: &str) -> Value {
     let family = if from.is_ipv4() { "ipv4" } else { "ipv6" };
     json!({"family": family, "proto": "tcp", "src": from.ip().to_string(), "sport": from.port(),
         "dst": to.ip().to_string(), "dport": to.port(), "tcp_flags": flags})
-}
-
-/// An address and port of `b` as a socket takes it.
-fn listen_address(pair: &Pair, port: u16) -> String {
-    SocketAddr::new(pair.b_end.ip, port).to_string()
 }

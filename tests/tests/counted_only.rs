@@ -5,10 +5,6 @@ use netdrop_tests::{Lab, Trace, sockopt, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// `SOL_UDP` and `UDP_SEGMENT` (include/linux/socket.h, include/uapi/linux/udp.h, since 4.18).
-const SOL_UDP: i32 = 17;
-const UDP_SEGMENT: i32 = 103;
-
 #[test]
 fn under_the_same_causes() {
     let Some(lab) = Lab::new("counted", &["nft"]) else { return };
@@ -47,7 +43,7 @@ fn with_every_packet_of_an_skb() {
     // Loopback takes what is to be cut into segments as it is.
     let socket = netns.udp_socket("127.0.0.1:5972");
     send_udp(&socket, "127.0.0.1:9", 2, 400);
-    sockopt::set(&socket, SOL_UDP, UDP_SEGMENT, 100_i32);
+    sockopt::set(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 100_i32);
     send_udp(&socket, "127.0.0.1:9", 3, 400);
     assert_eq!(netns.nft_packets("input"), 5);
 

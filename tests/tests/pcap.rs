@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netdrop_tests::capture::{Capture, Piped, linktype};
+use netdrop_tests::damage::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN};
 use netdrop_tests::frame::Hop;
 use netdrop_tests::lab::skip_for_kernel;
 use netdrop_tests::traffic::send_udp;
@@ -16,7 +17,6 @@ use tempfile::TempDir;
 
 /// Bytes of a packet that netdrop captures.
 const SNAPLEN: usize = 128;
-const ETHERNET: usize = 14;
 
 /// A directory of the test's own, and a file in it that does not exist yet.
 fn scratch() -> (TempDir, PathBuf) {
@@ -125,7 +125,7 @@ fn dropped_before_the_ethernet_header(name: &str, ipv6: bool) {
     let capture = read(&path);
     let raw = capture.with_linktype(linktype::RAW);
     outcome.expect_count("packets without Ethernet header", raw.len() as u64, refused);
-    let header = if ipv6 { 40 } else { 20 };
+    let header = if ipv6 { IPV6_LEN } else { IPV4_LEN };
     for packet in raw {
         assert_eq!(packet.bytes[0] >> 4, if ipv6 { 6 } else { 4 });
         assert_eq!((packet.bytes.len(), packet.original), (SNAPLEN, header + 8 + 300));
@@ -288,7 +288,7 @@ fn a_capture_on_stdout_with_the_summary_on_stderr() {
     assert_eq!(status.code(), Some(0), "{stderr:?}");
     let capture = Capture::parse(&stdout).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(capture.packets.len(), 4);
-    assert!(capture.packets.iter().all(|packet| packet.original == ETHERNET + 28 + 8));
+    assert!(capture.packets.iter().all(|packet| packet.original == ETHERNET_LEN + IPV4_LEN + 8 + 8));
     let text = stderr.join("\n");
     assert!(text.contains("seen 4 = shown 4 + hidden 0"), "{text}");
     assert!(text.contains("port-closed"), "{text}");

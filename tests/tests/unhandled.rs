@@ -1,12 +1,9 @@
 //! Protocols that nothing on the host speaks.
 
-use etherparse::IpNumber;
 use netdrop_tests::frame::Hop;
+use netdrop_tests::raw::IP_PROTOCOL;
 use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
 use serde_json::json;
-
-/// For experiments: nothing ever handles it (RFC 3692).
-const EXPERIMENT: u8 = 253;
 
 #[test]
 fn ip_protocol_without_a_handler() {
@@ -17,11 +14,7 @@ fn ip_protocol_without_a_handler() {
         let pair = lab.pair_of(family);
         let tracing = Trace::of(&pair.b).start();
 
-        let mut frame = Vec::new();
-        Hop::between(pair.a_end, pair.b_end)
-            .ip(64)
-            .write(&mut frame, IpNumber(EXPERIMENT), &[0; 64])
-            .expect("a packet fits a vector");
+        let frame = Hop::between(pair.a_end, pair.b_end).other(IP_PROTOCOL, &[0; 64]);
         pair.a.send_frames("eth0", [&frame; 5]);
         wait::until_counter(counter, 5, || pair.b.mib(counter));
 
@@ -31,8 +24,8 @@ fn ip_protocol_without_a_handler() {
             class: "suspect",
             netns: &pair.b,
             count: 5,
-            packet: json!({"family": family.name(), "proto": "253", "src": pair.a_end.ip.to_string(),
-                "dst": pair.b_end.ip.to_string(), "len": family.header_len() + 64}),
+            packet: json!({"family": family.name(), "proto": IP_PROTOCOL.to_string(),
+                "src": pair.a_end.ip.to_string(), "dst": pair.b_end.ip.to_string(), "len": family.header_len() + 64}),
         });
         assert_eq!(event["cause"]["confidence"], "observed");
     }
