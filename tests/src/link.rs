@@ -133,14 +133,29 @@ fn address(netns: &Netns, device: &'static str, cidr: &str, mac: [u8; 6]) -> End
     End { device, mac, ip }
 }
 
+impl Netns {
+    /// Waits until the kernel has noticed that the other end of `device` is down: its state follows some time
+    /// after the loss of the carrier, and so does its queue, which is then noop.
+    #[track_caller]
+    pub fn await_loss_of_carrier(&self, device: &str) {
+        await_state(self, device, &["DOWN", "LOWERLAYERDOWN"]);
+    }
+}
+
 /// Waits until the kernel has noticed that a device's other end is up: it does so in the background, and drops
 /// what is sent before.
 #[track_caller]
 fn await_carrier(netns: &Netns, device: &str) {
-    wait::until(&format!("{device} in {} is up", netns.name()), || {
+    await_state(netns, device, &["UP"]);
+}
+
+/// Waits until a device has one of these states.
+#[track_caller]
+fn await_state(netns: &Netns, device: &str, states: &[&str]) {
+    wait::until(&format!("{device} in {} is {}", netns.name(), states.join(" or ")), || {
         let links = json(&netns.run(&format!("ip -j link show dev {device}")));
         match links[0]["operstate"].as_str() {
-            Some("UP") => Ok(()),
+            Some(state) if states.contains(&state) => Ok(()),
             state => Err(format!("{state:?}")),
         }
     });

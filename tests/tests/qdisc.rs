@@ -162,11 +162,7 @@ fn noop_while_the_other_end_is_down() {
     let Some(lab) = Lab::new("noop", &["tc"]) else { return };
     let pair = lab.pair();
     pair.b.run("ip link set eth0 down");
-    // The kernel puts noop in when it gets round to the lost carrier, and says so by the state.
-    wait::until("eth0 is down", || {
-        let state = pair.a.run("ip -br link show dev eth0");
-        if state.contains(" DOWN ") || state.contains(" LOWERLAYERDOWN ") { Ok(()) } else { Err(state) }
-    });
+    pair.a.await_loss_of_carrier("eth0");
     let tracing = Trace::of(&pair.a).start();
 
     let told = send_udp(&pair.a.udp_socket("10.0.0.1:5404"), "10.0.0.2:5405", 5, 64);

@@ -3,23 +3,13 @@
 use netdrop_tests::family::at;
 use netdrop_tests::link::Pair;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Dropped, Family, Lab, Trace, wait};
+use netdrop_tests::{Dropped, Family, Lab, Trace};
 use serde_json::json;
 
 /// Datagrams that this end could not pass on: it counts the same before and after it has noticed.
 #[track_caller]
 fn not_sent(pair: &Pair) -> u64 {
     pair.a.tx_dropped("eth0")
-}
-
-/// Waits until this end has noticed: its state follows some time after the loss of the carrier, and so does
-/// its queue.
-#[track_caller]
-fn await_notice(pair: &Pair) {
-    wait::until("loss of the carrier", || {
-        let state = pair.a.run("ip -br link show dev eth0");
-        if state.contains("DOWN") { Ok(()) } else { Err(state) }
-    });
 }
 
 #[test]
@@ -35,7 +25,7 @@ fn before_and_after_this_end_has_noticed() {
         pair.b.run("ip link set eth0 down");
         // Mostly before: how long it takes is up to the kernel.
         send_udp(&socket, &target, EACH, 64);
-        await_notice(&pair);
+        pair.a.await_loss_of_carrier("eth0");
         send_udp(&socket, &target, EACH, 64);
         assert_eq!(not_sent(&pair), 2 * EACH);
 
