@@ -53,16 +53,22 @@ impl Lab {
                 netns.run(&format!("ip neigh add {} lladdr {mac} nud permanent dev {device}", far.ip));
             }
         }
-        // A port starts to forward when the kernel has noticed its carrier, which undoes what was set before.
-        wait::until("both ports forward", || {
-            let states = s.run("bridge link show");
-            if states.matches("state forwarding").count() == 2 { Ok(()) } else { Err(states) }
-        });
+        s.await_forwarding(2);
         Bridged { a, s, b, a_end, b_end }
     }
 }
 
 impl Netns {
+    /// Waits until this many ports of bridges forward. A port starts to do so when the kernel has noticed its
+    /// carrier, which undoes what was set before.
+    #[track_caller]
+    pub fn await_forwarding(&self, ports: usize) {
+        wait::until("every port forwards", || {
+            let forwarding = self.run("bridge link show").matches("state forwarding").count();
+            if forwarding == ports { Ok(()) } else { Err(format!("{forwarding} of {ports}")) }
+        });
+    }
+
     /// Whether iptables rules apply to bridged packets, from now on; `false` where nothing offers that.
     #[track_caller]
     pub fn bridge_firewall(&self, on: bool) -> bool {

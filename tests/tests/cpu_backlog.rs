@@ -36,10 +36,7 @@ fn one_frame_to_many_ports() {
         switch.run_with_input("ip -batch -", &script);
         let up: String = (0..PORTS).map(|port| format!("link set h{port} up\n")).collect();
         hosts.run_with_input("ip -batch -", &up);
-        wait::until("every port forwards", || {
-            let forwarding = switch.run("bridge link show").matches("state forwarding").count() as u64;
-            if forwarding == PORTS { Ok(()) } else { Err(format!("{forwarding} of {PORTS}")) }
-        });
+        switch.await_forwarding(PORTS as usize);
         let (src, dst) = family.pick(("10.0.0.1", "10.0.0.255"), ("fd00::1", "ff02::1"));
         let frame = Hop {
             macs: ([0x02, 0, 0, 0, 0, 1], family.pick([0xff; 6], [0x33, 0x33, 0, 0, 0, 1])),
