@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn checksum_of_a_known_header() {
-        // The example of RFC 1071's successors: 4500 0073 0000 4000 4011 b861 c0a8 0001 c0a8 00c7.
+        // A worked example that is widely printed: 4500 0073 0000 4000 4011 b861 c0a8 0001 c0a8 00c7.
         let header: [u16; 10] = [0x4500, 0x0073, 0x0000, 0x4000, 0x4011, 0, 0xc0a8, 0x0001, 0xc0a8, 0x00c7];
         let mut frame = vec![0; ETHERNET_LEN];
         frame.extend(header.iter().flat_map(|word| word.to_be_bytes()));

@@ -1,8 +1,8 @@
 //! Packets that arrive in pieces.
 //!
-//! A piece that waits for the others has lost its device (the kernel puts tree links in its place), so the
-//! namespace of most of these drops is unknown, and a trace of one namespace would count them as
-//! undecidable. The scenarios trace source addresses of their own instead.
+//! A piece that waits for the others has lost its device (the kernel puts tree links in its place). When it is
+//! dropped, its namespace is unknown unless the kernel gave the device back, and a trace of one namespace would
+//! count it as undecidable. All scenarios but the first trace source addresses of their own instead.
 
 use netdrop_tests::family::at;
 use netdrop_tests::fragment::Whole;
