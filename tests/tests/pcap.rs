@@ -1,6 +1,7 @@
 //! `--pcap`: dropped packets as a capture, beside the other output or instead of it.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,11 +36,16 @@ fn now() -> u64 {
     u64::try_from(since.as_nanos()).expect("it is before 2554")
 }
 
+/// What [`provoke`] sends from. One for the whole test: a process that another test is just starting may
+/// hold a closed socket for a moment longer, and its port with it.
+fn sender(netns: &Netns) -> UdpSocket {
+    netns.udp_socket("127.0.0.1:5970")
+}
+
 /// Sends datagrams to a closed port over `lo` and waits until the kernel has counted them.
-fn provoke(netns: &Netns, count: u64) {
+fn provoke(netns: &Netns, sender: &UdpSocket, count: u64) {
     let before = netns.mib("UdpNoPorts");
-    let socket = netns.udp_socket("127.0.0.1:5970");
-    send_udp(&socket, "127.0.0.1:5971", count, 8);
+    send_udp(sender, "127.0.0.1:5971", count, 8);
     wait::until_counter("UdpNoPorts", before + count, || netns.mib("UdpNoPorts"));
 }
 
@@ -212,10 +218,11 @@ fn filters_count_and_benign_drops_as_for_events() {
 fn readable_while_it_is_written() {
     let Some(lab) = Lab::new("pcap-growing", &[]) else { return };
     let netns = lab.netns("only");
+    let sender = sender(&netns);
     let (_directory, path) = scratch();
     let tracing = Trace::of(&netns).args(&["--pcap", shown(&path)]).start();
     for total in [3, 10] {
-        provoke(&netns, total - netns.mib("UdpNoPorts"));
+        provoke(&netns, &sender, total - netns.mib("UdpNoPorts"));
         wait::until("packets in the file", || {
             let capture = Capture::read(&path)?;
             assert_eq!(capture.sums, None, "the run has not ended");
@@ -282,7 +289,7 @@ fn a_capture_on_stdout_with_the_summary_on_stderr() {
     let Some(lab) = Lab::new("pcap-stdout", &[]) else { return };
     let netns = lab.netns("only");
     let piped = Piped::start(&netns, usize::MAX);
-    provoke(&netns, 4);
+    provoke(&netns, &sender(&netns), 4);
     piped.await_packets(4);
     let (status, stdout, stderr) = piped.stop();
     assert_eq!(status.code(), Some(0), "{stderr:?}");
@@ -298,9 +305,10 @@ fn a_capture_on_stdout_with_the_summary_on_stderr() {
 fn a_reader_of_stdout_that_goes_ends_the_run_quietly() {
     let Some(lab) = Lab::new("pcap-closed", &[]) else { return };
     let netns = lab.netns("only");
+    let sender = sender(&netns);
     let mut piped = Piped::start(&netns, 1);
     wait::until("netdrop ends", || {
-        provoke(&netns, 1);
+        provoke(&netns, &sender, 1);
         if piped.has_ended() { Ok(()) } else { Err("still running".to_owned()) }
     });
     let (status, _, stderr) = piped.finish();
@@ -325,6 +333,7 @@ fn a_full_device_ends_the_run_with_an_error_and_the_summary() {
 fn a_disk_that_fills_up_leaves_whole_packets() {
     let Some(lab) = Lab::new("pcap-fills", &["unshare", "mount"]) else { return };
     let netns = lab.netns("only");
+    let sender = sender(&netns);
     let (directory, path) = scratch();
     // A file system of its own, in a mount namespace that ends with the shell.
     let script = "mount -t tmpfs -o size=64k none \"$1\" || exit 9
@@ -342,7 +351,7 @@ fn a_disk_that_fills_up_leaves_whole_packets() {
     let finished = std::thread::scope(|scope| {
         let run = scope.spawn(|| binary::run_command(&mut command));
         while !run.is_finished() {
-            provoke(&netns, 20);
+            provoke(&netns, &sender, 20);
         }
         run.join().expect("netdrop ends")
     });
