@@ -94,6 +94,20 @@ fn pin(cpu: usize) {
     sched_setaffinity(None, &set).unwrap_or_else(|error| panic!("pin to CPU {cpu}: {error}"));
 }
 
+/// Does `work` once on each CPU, one after the other.
+#[track_caller]
+pub fn on_each_cpu(work: impl Fn() + Sync) {
+    for cpu in cpus() {
+        thread::scope(|scope| {
+            let pinned = scope.spawn(|| {
+                pin(cpu);
+                work();
+            });
+            pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+}
+
 /// The CPUs this process may run on, in order.
 #[track_caller]
 pub fn cpus() -> Vec<usize> {

@@ -114,6 +114,18 @@ impl Netns {
         });
     }
 
+    /// A sysctl of this namespace that is a number; `key` is the path below `/proc/sys`.
+    #[track_caller]
+    pub fn read_sysctl(&self, key: &str) -> u64 {
+        let path = Path::new("/proc/sys").join(key);
+        let text = self.enter(|| fs::read_to_string(&path));
+        let number = text.map(|text| text.trim().parse());
+        match number {
+            Ok(Ok(number)) => number,
+            other => panic!("read {} as a number: {other:?}", path.display()),
+        }
+    }
+
     /// Writes a sysctl that a kernel without IPv6 does not have.
     fn try_sysctl(&self, key: &str, value: &str) {
         if Path::new("/proc/sys").join(key).exists() {

@@ -1,27 +1,19 @@
 //! Traffic without a problem: netdrop must not see one.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::thread;
 
+use netdrop_tests::dialogue::{self, CLIENTS, QUESTION};
+use netdrop_tests::family::at;
 use netdrop_tests::link::Pair;
 use netdrop_tests::wait::DEADLINE;
-use netdrop_tests::{Lab, Trace, Tracing};
+use netdrop_tests::{Family, Lab, Trace, Tracing};
 
 /// Connections, and exchanges of datagrams.
 const COUNT: u64 = 10_000;
 
 /// Events to keep: all.
 const KEPT: usize = 10 * COUNT as usize;
-
-/// Programs that talk at the same time.
-const CLIENTS: u64 = 4;
-
-/// Bytes of a question.
-const QUESTION: usize = 40;
-
-/// Bytes of an answer over TCP: several segments.
-const STREAM_ANSWER: usize = 10_000;
 
 /// Bytes of an answer over UDP.
 const DATAGRAM_ANSWER: usize = 400;
@@ -60,48 +52,42 @@ fn ten_thousand_connections_over_ipv6() {
 }
 
 fn connections(pair: &Pair, address: &str) {
-    let listener = pair.b.tcp_listener(address);
     let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
-
-    thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| (0..COUNT / CLIENTS).for_each(|_| answer(&listener)));
-            scope.spawn(|| pair.a.enter(|| (0..COUNT / CLIENTS).for_each(|serial| ask(address, serial))));
-        }
-    });
-
-    assert_eq!(pair.a.mib("TcpActiveOpens"), COUNT);
-    assert_eq!(pair.b.mib("TcpPassiveOpens"), COUNT);
+    dialogue::connections(&pair.a, &pair.b, address, COUNT);
     traces.into_iter().for_each(expect_clean);
 }
 
-/// One connection: a question, an answer of several segments, and an end that either side may begin.
-fn ask(address: &str, serial: u64) {
-    let server_closes_first = serial.is_multiple_of(2);
-    let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect: {error}"));
-    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout that is not 0");
-    let mut question = [0; QUESTION];
-    question[0] = server_closes_first.into();
-    stream.write_all(&question).unwrap_or_else(|error| panic!("ask: {error}"));
-    if !server_closes_first {
-        stream.shutdown(Shutdown::Write).unwrap_or_else(|error| panic!("close one way: {error}"));
-    }
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("read the answer: {error}"));
-    assert_eq!(answer.len(), STREAM_ANSWER);
+#[test]
+fn ten_thousand_connections_through_nat() {
+    through_nat("clean-nat", Family::Ipv4);
 }
 
-/// Serves one connection.
-fn answer(listener: &TcpListener) {
-    let (mut stream, _) = listener.accept().unwrap_or_else(|error| panic!("accept: {error}"));
-    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout that is not 0");
-    let mut question = [0; QUESTION];
-    stream.read_exact(&mut question).unwrap_or_else(|error| panic!("read the question: {error}"));
-    stream.write_all(&[b'a'; STREAM_ANSWER]).unwrap_or_else(|error| panic!("answer: {error}"));
-    if question[0] == 0 {
-        let left = stream.read(&mut question).unwrap_or_else(|error| panic!("read to the end: {error}"));
-        assert_eq!(left, 0);
-    }
+#[test]
+fn ten_thousand_connections_through_nat_over_ipv6() {
+    through_nat("clean-nat6", Family::Ipv6);
+}
+
+/// A router that translates: new entries, closed ones and reused ports by the thousands.
+fn through_nat(name: &str, family: Family) {
+    let Some(lab) = Lab::new(name, &["nft"]) else { return };
+    let routed = lab.routed_of(family);
+    routed.r.nft(&format!(
+        "table {} ndt-nat {{
+            chain postrouting {{
+                type nat hook postrouting priority 100
+                oifname \"right\" masquerade
+            }}
+        }}",
+        family.pick("ip", "ip6")
+    ));
+    let address = at(routed.b_end.ip, 8000);
+    let traces = [&routed.a, &routed.r, &routed.b]
+        .map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
+
+    dialogue::connections(&routed.a, &routed.b, &address, COUNT);
+
+    assert!(routed.r.conntrack("insert_failed") + routed.r.conntrack("drop") == 0, "a clash or a full table");
+    traces.into_iter().for_each(expect_clean);
 }
 
 #[test]
