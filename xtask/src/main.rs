@@ -17,6 +17,7 @@ mod tally;
 mod test;
 mod tools;
 mod unit;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -47,21 +48,25 @@ enum Task {
     Demo(demo::Args),
     /// Measures what tracing drops costs, beside an empty program and bpftrace.
     Bench(bench::Args),
+    /// Runs a command on other kernels, Debian's, in virtual machines.
+    Vm(vm::Args),
     /// Writes the generated documentation: docs/causes.md, from the catalogue of causes.
     Docs(docs::Args),
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().task {
-        Task::Build => build::run(),
-        Task::Run { args } => run::run(args),
-        Task::Test(args) => test::run(&args),
-        Task::Demo(args) => demo::run(&args),
-        Task::Bench(args) => bench::run(&args),
-        Task::Docs(args) => docs::run(&args),
+        Task::Build => build::run().map(done),
+        Task::Run { args } => run::run(args).map(done),
+        Task::Test(args) => test::run(&args).map(done),
+        Task::Demo(args) => demo::run(&args).map(done),
+        Task::Bench(args) => bench::run(&args).map(done),
+        Task::Vm(args) => vm::run(&args),
+        Task::Docs(args) => docs::run(&args).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             for cause in error.chain().skip(1) {

@@ -30,6 +30,13 @@ impl Tools {
         Self::with_components(&["rust-src", "clippy", "rustfmt"])
     }
 
+    /// What a build for another target of this machine's architecture needs besides.
+    pub(crate) fn for_target(target: &str) -> Result<Self> {
+        let tools = Self::for_build()?;
+        add_target(target)?;
+        Ok(tools)
+    }
+
     fn with_components(components: &[&str]) -> Result<Self> {
         add_components(components)?;
         Ok(Self { path: path_with(bpf_linker_dir()?)? })
@@ -64,6 +71,18 @@ fn add_components(wanted: &[&str]) -> Result<()> {
     add.args(["component", "add"]).args(missing).current_dir(workspace::root());
     command::step("rust components", &mut add)
         .context("cannot add a Rust component; is there network access?")
+}
+
+fn add_target(target: &str) -> Result<()> {
+    let sysroot =
+        command::output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace::root()))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
+        return Ok(());
+    }
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", target]).current_dir(workspace::root());
+    command::step("rust target", &mut add)
+        .with_context(|| format!("cannot add the Rust target {target}; is rustup there, and network access?"))
 }
 
 /// `rustup component list` appends the host triple to components that have one per host.
