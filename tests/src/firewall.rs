@@ -74,7 +74,7 @@ pub enum Verdict {
     Reject,
     /// Drops it and resets the connection.
     Reset,
-    /// Gives it to a program, which no scenario has.
+    /// Gives it to a program: that of [`Netns::queue`], where a scenario has one.
     Queue,
 }
 

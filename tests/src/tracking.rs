@@ -1,7 +1,7 @@
 //! Connection tracking of a namespace: switched on, counted, and described as events should.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -50,10 +50,58 @@ fn sum(text: &str, name: &str) -> Option<u64> {
     lines.map(|cpu| u64::from_str_radix(cpu.split_whitespace().nth(column)?, 16).ok()).sum()
 }
 
-/// A direction of a tracked connection, as events spell it.
-pub fn tuple(proto: &str, from: (IpAddr, u16), to: (IpAddr, u16)) -> Value {
-    let [from, to] = [from, to].map(|(ip, port)| SocketAddr::new(ip, port));
-    json!({"src": from.ip(), "sport": from.port(), "dst": to.ip(), "dport": to.port(), "proto": proto})
+/// A tracked connection: where its first packet came from and went to before translation, and where answers come
+/// from and go to.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// `tcp` or `udp`.
+    pub proto: &'static str,
+    /// Source and destination before translation.
+    pub original: (SocketAddr, SocketAddr),
+    /// Source and destination of an answer before it is translated back.
+    pub reply: (SocketAddr, SocketAddr),
+    /// Its zone.
+    pub zone: u16,
+}
+
+impl Connection {
+    /// A connection that is not translated.
+    pub fn plain(proto: &'static str, from: SocketAddr, to: SocketAddr) -> Self {
+        Self { proto, original: (from, to), reply: (to, from), zone: 0 }
+    }
+
+    /// Requires that `evidence.conntrack` of an event is about this connection; `winner` is the one that was there
+    /// first, where netdrop must know it.
+    #[track_caller]
+    pub fn expect(&self, event: &Value, winner: Option<&Self>) {
+        let conntrack = &event["evidence"]["conntrack"];
+        let translated = (self.reply.1 != self.original.0, self.reply.0 != self.original.1);
+        let nat = match translated {
+            (false, false) => Value::Null,
+            (true, false) => json!("snat"),
+            (false, true) => json!("dnat"),
+            (true, true) => json!("snat+dnat"),
+        };
+        let tuples = self.tuples();
+        for (field, expected) in [
+            ("original", &tuples["original"]),
+            ("reply", &tuples["reply"]),
+            ("zone", &json!(self.zone)),
+            ("nat", &nat),
+            ("winner", &winner.map_or(Value::Null, Self::tuples)),
+        ] {
+            assert_eq!(&conntrack[field], expected, "evidence.conntrack.{field} in {event}");
+        }
+    }
+
+    /// Both directions, as events spell them.
+    fn tuples(&self) -> Value {
+        let tuple = |(from, to): (SocketAddr, SocketAddr)| {
+            json!({"src": from.ip(), "sport": from.port(), "dst": to.ip(), "dport": to.port(),
+                "proto": self.proto})
+        };
+        json!({"original": tuple(self.original), "reply": tuple(self.reply)})
+    }
 }
 
 #[cfg(test)]
