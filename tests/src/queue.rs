@@ -34,7 +34,13 @@ const COPY_META: u8 = 1;
 /// Attributes of PACKET and VERDICT.
 const PACKET_HDR: u16 = 1;
 const VERDICT_HDR: u16 = 2;
-const NF_ACCEPT: u32 = 1;
+
+/// The verdict to go on: into a queue that nobody reads, or past it (NF_QUEUE with NF_VERDICT_FLAG_QUEUE_BYPASS).
+///
+/// Older kernels (up to 6.1 at least) look a packet's connection up once more when its verdict is NF_ACCEPT, and give
+/// it the entry of another packet that has gone before (nf_conntrack_update()): nothing could ever clash.
+const GO_ON: u32 = 3 | 0x8000 | NOBODY << 16;
+const NOBODY: u32 = 1;
 
 /// Bytes of `struct nlmsghdr`, and of `struct nfgenmsg` behind it.
 const NLMSGHDR: usize = 16;
@@ -83,9 +89,9 @@ impl Queue {
 
     /// Lets all packets go, in the order in which they came; each is where it goes when this returns.
     #[track_caller]
-    pub fn accept_all(&mut self) {
+    pub fn let_go(&mut self) {
         for id in std::mem::take(&mut self.held) {
-            let verdict = [NF_ACCEPT.to_be_bytes(), id.to_be_bytes()].concat();
+            let verdict = [GO_ON.to_be_bytes(), id.to_be_bytes()].concat();
             self.ask(VERDICT, VERDICT_HDR, &verdict);
         }
     }
