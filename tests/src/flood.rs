@@ -94,18 +94,29 @@ fn pin(cpu: usize) {
     sched_setaffinity(None, &set).unwrap_or_else(|error| panic!("pin to CPU {cpu}: {error}"));
 }
 
-/// Does `work` once on each CPU, one after the other.
+/// Does `work` on each CPU, one after the other.
 #[track_caller]
 pub fn on_each_cpu(work: impl Fn() + Sync) {
-    for cpu in cpus() {
-        thread::scope(|scope| {
-            let pinned = scope.spawn(|| {
-                pin(cpu);
+    cpus().into_iter().for_each(|cpu| on_cpus(&[cpu], &work));
+}
+
+/// Does `work` on all CPUs at the same time.
+#[track_caller]
+pub fn on_all_cpus(work: impl Fn() + Sync) {
+    on_cpus(&cpus(), &work);
+}
+
+/// Does `work` on these CPUs at the same time.
+#[track_caller]
+fn on_cpus(cpus: &[usize], work: &(impl Fn() + Sync)) {
+    thread::scope(|scope| {
+        for cpu in cpus {
+            scope.spawn(|| {
+                pin(*cpu);
                 work();
             });
-            pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        });
-    }
+        }
+    });
 }
 
 /// The CPUs this process may run on, in order.

@@ -7,7 +7,7 @@ use netdrop_tests::dialogue::{self, CLIENTS, QUESTION};
 use netdrop_tests::family::at;
 use netdrop_tests::link::Pair;
 use netdrop_tests::wait::DEADLINE;
-use netdrop_tests::{Family, Lab, Trace, Tracing};
+use netdrop_tests::{Family, Lab, Outcome, Trace, Tracing};
 
 /// Connections, and exchanges of datagrams.
 const COUNT: u64 = 10_000;
@@ -25,7 +25,7 @@ const OVERTAKEN: u64 = COUNT / 1000;
 
 /// Requires of a trace that nothing looked like a problem: what closing sockets leave behind is benign.
 #[track_caller]
-fn expect_clean(tracing: Tracing) {
+fn expect_clean(tracing: Tracing) -> Outcome {
     let outcome = tracing.stop();
     let odd: Vec<_> = outcome.events.iter().filter(|event| event["cause"]["class"] != "benign").collect();
     for row in outcome.summary["causes"].as_array().into_iter().flatten() {
@@ -37,6 +37,7 @@ fn expect_clean(tracing: Tracing) {
     for event in odd {
         assert_eq!(event["packet"]["tcp_flags"], ".", "{event}");
     }
+    outcome
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn ten_thousand_connections_over_ipv6() {
 fn connections(pair: &Pair, address: &str) {
     let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
     dialogue::connections(&pair.a, &pair.b, address, COUNT);
-    traces.into_iter().for_each(expect_clean);
+    traces.into_iter().for_each(|tracing| drop(expect_clean(tracing)));
 }
 
 #[test]
@@ -87,7 +88,9 @@ fn through_nat(name: &str, family: Family) {
     dialogue::connections(&routed.a, &routed.b, &address, COUNT);
 
     assert!(routed.r.conntrack("insert_failed") + routed.r.conntrack("drop") == 0, "a clash or a full table");
-    traces.into_iter().for_each(expect_clean);
+    for outcome in traces.map(expect_clean) {
+        assert_eq!(outcome.number("resolved_clashes"), 0);
+    }
 }
 
 #[test]
@@ -133,5 +136,5 @@ fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
     });
 
     assert_eq!([&pair.a, &pair.b].map(|netns| netns.mib(received)), [COUNT; 2]);
-    traces.into_iter().for_each(expect_clean);
+    traces.into_iter().for_each(|tracing| drop(expect_clean(tracing)));
 }

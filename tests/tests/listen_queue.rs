@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use netdrop_tests::family::at;
-use netdrop_tests::flood::{cpus, on_each_cpu};
+use netdrop_tests::flood::{cpus, on_all_cpus, on_each_cpu};
+use netdrop_tests::frame::Hop;
+use netdrop_tests::hidden::repeat_while_short;
 use netdrop_tests::lab::say;
 use netdrop_tests::link::Pair;
 use netdrop_tests::listen::{Full, any, fill, fill_half_open, half_open, shorten};
@@ -297,6 +299,38 @@ fn every_listener_is_told_apart() {
         assert_eq!(event["evidence"]["listen"]["address"], scene.address(port), "{event}");
     }
     outcome.expect_count("drops that are shown", outcome.number("shown"), 2 * COUNT);
+}
+
+/// Many SYNs on all CPUs at the same time, for listeners with a full queue and for a closed port.
+#[test]
+fn many_on_every_cpu() {
+    const MANY: u64 = 1000;
+    repeat_while_short("syn-many", || {
+        let scene = scene_with_full_queue(Family::Ipv4, "syn-many")?;
+        let b = &scene.pair.b;
+        b.sysctl("net/ipv4/tcp_syncookies", "0");
+        let half = b.tcp_listener(&scene.address(9201));
+        shorten(&half, 3);
+        fill_half_open(&scene.pair, 9201, "TcpExtTCPReqQFullDrop");
+        let hop = Hop::between(scene.pair.a_end, scene.pair.b_end);
+        let frames: Vec<Vec<u8>> = [PORT, 9201, 9202].map(|port| hop.syn(5600, port)).to_vec();
+        let tracing = Trace::of(b).args(&["--all"]).start();
+
+        on_all_cpus(|| {
+            let turns = (0..MANY).flat_map(|_| &frames);
+            scene.pair.a.send_frames("eth0", turns);
+        });
+        let all = cpus().len() as u64 * MANY;
+        wait::until_counter("SYNs dropped", 2 * all + 1, || scene.mib("TcpExtListenDrops"));
+        wait::until_counter("SYNs refused", all, || scene.mib("TcpOutRsts"));
+        assert_eq!(scene.mib("TcpExtListenOverflows"), all);
+
+        let outcome = tracing.stop();
+        let causes = ["tcp-accept-queue-full", "tcp-syn-queue-full", "port-closed"];
+        let counts = causes.map(|cause| outcome.cause_count(cause));
+        assert_eq!(outcome.number("seen"), counts.iter().sum::<u64>(), "drops with another cause");
+        Some(causes.iter().zip(counts).map(|(cause, count)| outcome.shortfall(cause, count, all)).sum())
+    });
 }
 
 /// What a namespace has counted before the trace is nobody's drop, on every CPU.
