@@ -42,6 +42,8 @@ struct Met {
     routed: Routed,
     outcome: Outcome,
     connection: Connection,
+    /// Packets that came to where they go.
+    arrived: u64,
 }
 
 /// Lets several identical packets, which each open a connection, into a router, holds them there, and lets them go on
@@ -86,9 +88,11 @@ fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) 
     queue.let_go();
     wait::until_counter("what the rule let go", HELD as u64, || rule.packets());
     drop(rule);
+    let arrived =
+        if way == Way::Here { half_open(&routed.r, PORT) } else { routed.b.nft_packets("prerouting") };
 
     let outcome = tracing.stop();
-    Some(Met { routed, outcome, connection })
+    Some(Met { routed, outcome, connection, arrived })
 }
 
 /// Makes the router translate.
@@ -126,14 +130,12 @@ fn lost(name: &str, family: Family, way: Way, zone: u16) {
         }}"
     );
     let Some(met) = meet(name, family, "tcp", way, if zone == 0 { "" } else { &zone_rule }) else { return };
-    let Met { routed, outcome, connection } = &met;
+    let Met { routed, outcome, connection, arrived } = &met;
     let connection = Connection { zone, ..*connection };
     let count = HELD as u64 - 1;
     let counters = ["insert_failed", "drop", "clashres"].map(|name| routed.r.conntrack(name));
     assert_eq!(counters, [count, count, 0], "insert_failed, drop and clashres of the router");
-    let arrived =
-        if way == Way::Here { half_open(&routed.r, PORT) } else { routed.b.nft_packets("prerouting") };
-    assert_eq!(arrived, 1, "packets that arrived");
+    assert_eq!(*arrived, 1, "packets that arrived");
 
     // At its last hook a packet is what it is sent as.
     let (to, from) = connection.reply;
@@ -189,10 +191,10 @@ fn tcp_clash_in_a_zone() {
 /// The kernel lets all packets through: a clash, and no drop.
 #[track_caller]
 fn resolved(name: &str, family: Family, way: Way) {
-    let Some(Met { routed, outcome, .. }) = meet(name, family, "udp", way, "") else { return };
+    let Some(Met { routed, outcome, arrived, .. }) = meet(name, family, "udp", way, "") else { return };
     let counters = ["insert_failed", "drop", "clashres"].map(|name| routed.r.conntrack(name));
     assert_eq!(counters, [0, 0, HELD as u64 - 1], "insert_failed, drop and clashres of the router");
-    assert_eq!(routed.b.nft_packets("prerouting"), HELD as u64, "packets that arrived");
+    assert_eq!(arrived, HELD as u64, "packets that arrived");
 
     assert_eq!(outcome.number("seen"), 0, "drops");
     assert_eq!(outcome.number("resolved_clashes"), HELD as u64 - 1);
