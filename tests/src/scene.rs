@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::family::{Family, at};
-use crate::lab::{Lab, say};
+use crate::lab::{Lab, say_skip};
 use crate::link::Pair;
 use crate::outcome::{Dropped, Outcome};
 use crate::tcp::Peer;
@@ -100,7 +100,7 @@ impl Scene {
     pub fn lacks(&self, counter: &str, name: &str) -> bool {
         let lacks = self.pair.b.try_mib(counter).is_none();
         if lacks {
-            say(&format!("SKIP: {name}: this kernel has no {counter}"));
+            say_skip(name, &format!("this kernel has no {counter}"));
         }
         lacks
     }

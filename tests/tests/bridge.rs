@@ -3,7 +3,7 @@
 use netdrop_tests::bridge::Bridged;
 use netdrop_tests::firewall::{Hook, To, Tool, Verdict};
 use netdrop_tests::frame::Hop;
-use netdrop_tests::lab::{self, say};
+use netdrop_tests::lab::{self, say_skip};
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Family, Lab, Trace, Tracing, wait};
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ fn frame_longer_than_the_mtu_of_the_port() {
         let Some(lab) = Lab::new("port-mtu", &["bridge"]) else { return };
         let bridged = lab.bridged();
         if !bridged.s.bridge_firewall(firewall) && firewall {
-            say("SKIP: port-mtu with firewall: this kernel has no br_netfilter, or it is not loaded");
+            say_skip("port-mtu", "with firewall: this kernel has no br_netfilter, or it is not loaded");
             continue;
         }
         bridged.s.run("ip link set right mtu 1000");
@@ -188,7 +188,7 @@ fn iptables_rule_for_bridged_packets() {
     let Some(lab) = Lab::new("br-netfilter", &["bridge", "iptables-legacy"]) else { return };
     let bridged = lab.bridged();
     if !bridged.s.bridge_firewall(true) {
-        return say("SKIP: br-netfilter: this kernel has no br_netfilter, or it is not loaded");
+        return say_skip("br-netfilter", "this kernel has no br_netfilter, or it is not loaded");
     }
     let filter = Tool::Xtables(Family::Ipv4, "filter");
     let rule = match bridged.s.rule(filter, Hook::Forward, To::udp(5101), Verdict::Drop) {

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::thread;
 
-use netdrop_tests::lab::say;
+use netdrop_tests::lab::say_skip;
 use netdrop_tests::scene::{Rejected, Scene};
 use netdrop_tests::stall::{Page, Stall};
 use netdrop_tests::wait;
@@ -28,7 +28,7 @@ fn locked(scene: Option<Scene>) {
     thread::scope(|scope| {
         // Before the end of the scope, also after a panic: the sender ends when the stall is gone.
         let Some(stall) = Stall::new(&page) else {
-            return say("SKIP: backlog: this kernel has no userfaultfd to stop a system call with");
+            return say_skip("backlog", "this kernel has no userfaultfd to stop a system call with");
         };
         let tracing = scene.trace();
         // The kernel copies what is to be sent with the socket locked.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netdrop_tests::lab::say;
+use netdrop_tests::lab::say_skip;
 use netdrop_tests::scene::{Rejected, Scene};
 use netdrop_tests::sockopt;
 
@@ -72,7 +72,7 @@ fn set_key(scene: &Scene) -> bool {
     match sockopt::try_set(&scene.listener, libc::IPPROTO_TCP, libc::TCP_MD5SIG, key) {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
-            say("SKIP: tcp-md5: this kernel has no TCP MD5 signatures");
+            say_skip("tcp-md5", "this kernel has no TCP MD5 signatures");
             false
         }
         Err(error) => panic!("TCP_MD5SIG: {error}"),
