@@ -22,7 +22,10 @@ use crate::{
 
 /// Test executables that start no trace: the harness's own tests. One pass is enough for them; a few more
 /// tests like that, of the command line, take less time than it would take to tell them apart.
-const RUNGLESS: [&str; 2] = ["netdrop_tests", "harness"];
+pub(crate) const RUNGLESS: [&str; 2] = ["netdrop_tests", "harness"];
+
+/// All rungs, in the order that they are tested.
+pub(crate) const RUNGS: &[Rung] = &[Rung::TpBtf, Rung::RawTp];
 
 /// A way for netdrop to attach to the kernel, on which all scenarios must pass.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -36,7 +39,7 @@ pub(crate) enum Rung {
 
 impl Rung {
     /// netdrop's own name of it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TpBtf => "tp_btf",
             Self::RawTp => "raw_tp",
@@ -73,7 +76,7 @@ pub(crate) fn run(
     let before = Snapshot::take(privilege);
     let mark = process::id().to_string();
     let mut scenarios = Tally::default();
-    let rungs = rung.as_ref().map_or(Rung::value_variants(), std::slice::from_ref);
+    let rungs = rung.as_ref().map_or(RUNGS, std::slice::from_ref);
     let mut passes = Vec::new();
     for (number, &rung) in rungs.iter().enumerate() {
         let pass = Pass { rung, netdrop: &netdrop, mark: &mark, privilege, filter };
@@ -147,7 +150,7 @@ impl Pass<'_> {
 /// Arguments of libtest for the tests of one file; nothing when no test of it is meant.
 /// A name means the tests whose names contain it, and all tests of a file whose name contains it;
 /// `FILE::NAME`, as the catalogue names its scenarios, those of that file alone.
-fn arguments(filter: &[OsString], file: &str) -> Option<Vec<OsString>> {
+pub(crate) fn arguments(filter: &[OsString], file: &str) -> Option<Vec<OsString>> {
     let is_option = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
     let (options, names): (Vec<&OsString>, Vec<&OsString>) =
         filter.iter().partition(|argument| is_option(argument));

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 
 /// How a scenario that cannot run here says so, on stderr. The test runner counts it as passed.
-const SKIP: &str = "SKIP: ";
+pub(crate) const SKIP: &str = "SKIP: ";
 
 /// How the test runner closes the report of one executable.
 const RESULT: &str = "test result: ";
@@ -72,7 +72,8 @@ impl Tally {
         Ok(status)
     }
 
-    fn add(&mut self, line: &str) {
+    /// Takes a line of a test program's output.
+    pub(crate) fn add(&mut self, line: &str) {
         if line.starts_with(SKIP) {
             self.skips += 1;
         } else if let Some((_, counts)) = line.split_once(RESULT) {
@@ -87,8 +88,13 @@ impl Tally {
 
     /// Counts the test program `name`, which ended without a report, by a crash or a signal, as a failure.
     pub(crate) fn add_crash(&mut self, name: &str) {
+        self.add_failure(&format!("{name} (crashed)"));
+    }
+
+    /// Counts a failure of which no test program tells.
+    pub(crate) fn add_failure(&mut self, what: &str) {
         self.failed += 1;
-        self.failures.push(format!("{name} (crashed)"));
+        self.failures.push(what.to_owned());
     }
 
     /// Adds `place` to the names of the failed tests: the same test may have failed elsewhere.

@@ -16,7 +16,7 @@ use crate::command;
 const SUITE: [&str; 2] = ["bookworm", "bookworm-security"];
 
 /// Packages whose programs are used.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 18] = [
     "bash",
     "busybox-static",
     "conntrack",
@@ -31,6 +31,7 @@ const PACKAGES: [&str; 17] = [
     "procps",
     "qemu-system-x86",
     "socat",
+    "strace",
     "tcpdump",
     "util-linux",
     "xz-utils",

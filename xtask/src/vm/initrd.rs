@@ -13,7 +13,7 @@ use super::{cpio::Archive, debian::Debian, kernel::Kernel, modules};
 use crate::command;
 
 /// Debian's programs in a guest; `busybox` stands in for those of everyday use that are not here.
-const PROGRAMS: [&str; 34] = [
+const PROGRAMS: [&str; 35] = [
     "bash",
     "bridge",
     "conntrack",
@@ -40,6 +40,7 @@ const PROGRAMS: [&str; 34] = [
     "rmmod",
     "setpriv",
     "socat",
+    "strace",
     "ss",
     "su",
     "sysctl",
@@ -75,12 +76,12 @@ pub(crate) struct Payload {
 }
 
 /// Writes the initrd of one guest.
-pub(crate) fn write(
+pub(crate) fn write<'a>(
     path: &Path,
     debian: &Debian,
     kernel: &Kernel,
     init: &Path,
-    payload: &[Payload],
+    payload: impl IntoIterator<Item = &'a Payload>,
     plan: &Plan,
 ) -> Result<()> {
     let mut archive = Archive::create(path)?;

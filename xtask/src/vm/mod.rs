@@ -8,16 +8,20 @@ mod kernel;
 mod modules;
 mod output;
 mod qemu;
+mod results;
+mod suite;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
+    io::{self, Write as _},
+    iter,
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    slice,
     sync::{Mutex, PoisonError, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -32,8 +36,10 @@ use self::{
     kernel::{Kernel, Series},
     output::Output,
     qemu::{Accel, Machine},
+    results::KernelResult,
+    suite::Suite,
 };
-use crate::{build, command, interrupt::Interrupt, tools::Tools, workspace};
+use crate::{build, command, interrupt::Interrupt, scenarios::Rung, tally::Tally, tools::Tools, workspace};
 
 /// What guests are built for: one static binary runs beside any libc.
 const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -59,32 +65,50 @@ pub(crate) struct Args {
     /// Processors of each machine.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
-    /// Seconds after which a machine is killed.
-    #[arg(long, value_name = "SECONDS", default_value = "600")]
-    timeout: u64,
-    /// What to run as root in each guest; netdrop is in its search path.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// Seconds after which a machine is killed; by default 600 with a command, 5400 with scenarios.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Run the scenarios on this rung alone, instead of once on each.
+    #[arg(long, value_enum, value_name = "RUNG")]
+    rung: Option<Rung>,
+    /// Which scenarios to run, as in `cargo xtask test scenarios -- FILTER`: part of a test's or a file's name, or
+    /// FILE::NAME, or an option of the test executables.
+    #[arg(long, value_name = "TEST-FILTER", allow_hyphen_values = true)]
+    tests: Vec<OsString>,
+    /// What to run as root in each guest, instead of the scenarios; netdrop is in its search path.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["rung", "tests"])]
     command: Vec<String>,
 }
 
-/// Runs the command on each kernel; returns its exit code, for several kernels the first that is not 0.
+/// Runs the command on each kernel and returns its exit code, for several kernels the first that is not 0; or
+/// without a command the scenarios, and fails when one of them fails.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !cfg!(target_arch = "x86_64") {
         bail!("the kernels and tools of the virtual machines are those of x86-64 alone");
     }
     let tools = Tools::for_target(TARGET)?;
-    let site = Site::prepare(&tools, args)?;
-    let netdrop =
-        Payload { name: "netdrop".to_owned(), path: build::release_for(&tools, TARGET, "netdrop")? };
+    if !args.command.is_empty() {
+        return run_command(&tools, args);
+    }
+    let mut tally = Tally::default();
+    let result = run_scenarios(&tools, args, &mut tally);
+    if tally.total() > 0 {
+        writeln!(io::stdout(), "{tally}").context("cannot write to stdout")?;
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn run_command(tools: &Tools, args: &Args) -> Result<ExitCode> {
+    let timeout = args.timeout.unwrap_or(600);
+    let site = Site::prepare(tools, args, timeout)?;
     let step = Step {
         command: args.command.clone(),
         variables: BTreeMap::from([("NETDROP_BIN".to_owned(), format!("{}/netdrop", plan::PROGRAMS))]),
-        timeout: args.timeout,
+        timeout,
     };
     let plan = Plan { steps: vec![step] };
-    let codes = site.on_all(|kernel, output| {
-        site.boot(kernel, &plan, slice::from_ref(&netdrop), |frame| output.show(frame))
-    })?;
+    let codes =
+        site.on_all(|kernel, mut output| site.boot(kernel, &plan, &[], |frame| output.show(frame)))?;
     if codes.len() > 1 {
         let ended = args.kernels.iter().zip(&codes).map(|(series, code)| format!("{series} with {code}"));
         command::announce("ended", &ended.collect::<Vec<_>>().join(", "));
@@ -92,18 +116,47 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0).into())
 }
 
+fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
+    let site = Site::prepare(tools, args, args.timeout.unwrap_or(5400))?;
+    let suite = Suite::build(tools, args.rung, &args.tests)?;
+    let tallies = Mutex::new(tally);
+    site.on_all(|kernel, output| {
+        let mut result = KernelResult::new(kernel, site.accel.name());
+        let start = Instant::now();
+        let say = |line: &str| output.say(line);
+        let mut reader = suite.reader(&mut result, &say);
+        let booted = site.boot(kernel, &suite.plan, &suite.payload, |frame| reader.take(frame));
+        result.seconds = start.elapsed().as_secs_f64();
+        **tallies.lock().unwrap_or_else(PoisonError::into_inner) += result.tally.clone();
+        booted?;
+        say(&format!("{}: {} in {:.0} s", result.release, result.tally, result.seconds));
+        // A part of the scenarios says nothing about the others.
+        if suite.whole {
+            result.keep(&site.cache.join("results"))?;
+        }
+        result.tally.check()?;
+        if result.tally.reports() > 0 && result.tally.total() == 0 {
+            bail!("no scenario matches; `--tests=--list` shows them all");
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
 /// Everything that the machines of one run share.
 struct Site<'a> {
     args: &'a Args,
+    timeout: Duration,
     cache: PathBuf,
     debian: Debian,
+    netdrop: PathBuf,
     init: PathBuf,
     accel: Accel,
     interrupt: Interrupt,
 }
 
 impl<'a> Site<'a> {
-    fn prepare(tools: &Tools, args: &'a Args) -> Result<Self> {
+    fn prepare(tools: &Tools, args: &'a Args, timeout: u64) -> Result<Self> {
         let cache = workspace::target_dir(tools)?.join("vm-cache");
         fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
         let debian = {
@@ -112,7 +165,9 @@ impl<'a> Site<'a> {
         };
         Ok(Self {
             args,
+            timeout: Duration::from_secs(timeout),
             debian,
+            netdrop: build::release_for(tools, TARGET, "netdrop")?,
             accel: args.accel.resolve(),
             init: build::release_for(tools, TARGET, "netdrop-guest")?,
             interrupt: Interrupt::catch(),
@@ -123,7 +178,7 @@ impl<'a> Site<'a> {
 
 impl Site<'_> {
     /// Does `work` on each kernel, some at the same time. One that fails stops no other; all errors are told.
-    fn on_all<T: Send>(&self, work: impl Fn(&Kernel, &mut Output) -> Result<T> + Sync) -> Result<Vec<T>> {
+    fn on_all<T: Send>(&self, work: impl Fn(&Kernel, Output) -> Result<T> + Sync) -> Result<Vec<T>> {
         let kernels = &self.kernels()?;
         let jobs = self.jobs().min(kernels.len());
         let detail = kernels.iter().map(|kernel| kernel.release.as_str()).collect::<Vec<_>>().join(", ");
@@ -141,8 +196,8 @@ impl Site<'_> {
                 let (send, next, work) = (send.clone(), &next, &work);
                 scope.spawn(move || {
                     while let Some((number, kernel)) = next() {
-                        let mut output = Output::new(&kernel.series.to_string(), kernels.len() > 1);
-                        let result = work(kernel, &mut output)
+                        let output = Output::new(&kernel.series.to_string(), kernels.len() > 1);
+                        let result = work(kernel, output)
                             .with_context(|| format!("kernel {} ({})", kernel.series, kernel.release));
                         // The receiver outlives the scope.
                         let _ = send.send((number, result));
@@ -188,7 +243,8 @@ impl Site<'_> {
         let scratch = tempfile::Builder::new().prefix("boot-").tempdir_in(&self.cache);
         let scratch = scratch.context("cannot make room for an initrd")?;
         let initrd = scratch.path().join("initrd");
-        initrd::write(&initrd, &self.debian, kernel, &self.init, payload, plan)?;
+        let netdrop = Payload { name: "netdrop".to_owned(), path: self.netdrop.clone() };
+        initrd::write(&initrd, &self.debian, kernel, &self.init, iter::once(&netdrop).chain(payload), plan)?;
         let consoles = self.cache.join("consoles");
         fs::create_dir_all(&consoles).with_context(|| format!("cannot make {}", consoles.display()))?;
         let machine = Machine {
@@ -199,7 +255,7 @@ impl Site<'_> {
             image: kernel.image(),
             initrd,
             console: consoles.join(format!("{}-{}", kernel.series, process::id())),
-            timeout: Duration::from_secs(self.args.timeout),
+            timeout: self.timeout,
         };
         machine.run(&self.interrupt, take)
     }

@@ -32,6 +32,13 @@ impl Output {
         shown.context("cannot show a guest's output")
     }
 
+    /// Shows a line about the guest.
+    pub(crate) fn say(&self, line: &str) {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        // Nobody reads it any more: the work goes on all the same.
+        let _ = writeln!(io::stdout().lock(), "{prefix}{line}");
+    }
+
     /// Shows lines that have no end.
     fn flush(&mut self) -> Result<()> {
         let rest = |held: &mut Vec<u8>| if held.is_empty() { &b""[..] } else { b"\n" };
