@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, tools::Tools, workspace};
+use crate::{command, tools::Tools, vm, workspace};
 
 /// What to do with the generated files.
 #[derive(clap::Args)]
@@ -22,6 +22,9 @@ struct Generated {
 
 const FILES: &[Generated] = &[Generated { path: "docs/causes.md", netdrop: &["explain", "--markdown"] }];
 
+/// The page that is made from what virtual machines said. Not checked: it is as new as the last complete run.
+const KERNELS: &str = "docs/kernels.md";
+
 /// Writes the files that changed, or with `--check` names the stale ones.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let tools = Tools::for_build()?;
@@ -33,21 +36,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command::announce("generate", file.path);
         let fresh =
             command::output(&mut netdrop).with_context(|| format!("cannot generate {}", file.path))?;
-        let path = workspace::root().join(file.path);
-        if read(&path)? == fresh {
-            continue;
-        }
-        if args.check {
+        if !args.check {
+            write(file.path, fresh)?;
+        } else if read(&workspace::root().join(file.path))? != fresh {
             stale.push(file.path);
-        } else {
-            fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
-            command::announce("written", file.path);
         }
     }
     if !stale.is_empty() {
         bail!("stale: {}; run `cargo xtask docs` and commit the result", stale.join(", "));
     }
+    if !args.check {
+        match vm::page(&tools)? {
+            Some(page) => write(KERNELS, page)?,
+            None => {
+                command::announce(
+                    "left as it is",
+                    &format!("{KERNELS}, until `cargo xtask vm` has run here"),
+                );
+            }
+        }
+    }
     command::announce("docs", "up to date");
+    Ok(())
+}
+
+/// Writes a file, unless it is like this already.
+fn write(path: &str, fresh: String) -> Result<()> {
+    let full = workspace::root().join(path);
+    if read(&full)? != fresh {
+        fs::write(&full, fresh).with_context(|| format!("cannot write {}", full.display()))?;
+        command::announce("written", path);
+    }
     Ok(())
 }
 

@@ -48,9 +48,10 @@ enum Task {
     Demo(demo::Args),
     /// Measures what tracing drops costs, beside an empty program and bpftrace.
     Bench(bench::Args),
-    /// Runs a command on other kernels, Debian's, in virtual machines.
+    /// Runs the scenarios, or a command, on other kernels: Debian's, in virtual machines.
     Vm(vm::Args),
-    /// Writes the generated documentation: docs/causes.md, from the catalogue of causes.
+    /// Writes the generated documentation: docs/causes.md from the catalogue of causes, docs/kernels.md from what
+    /// `vm` found.
     Docs(docs::Args),
 }
 

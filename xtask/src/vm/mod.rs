@@ -7,6 +7,7 @@ mod initrd;
 mod kernel;
 mod modules;
 mod output;
+mod page;
 mod qemu;
 mod results;
 mod suite;
@@ -117,8 +118,8 @@ fn run_command(tools: &Tools, args: &Args) -> Result<ExitCode> {
 }
 
 fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
-    let site = Site::prepare(tools, args, args.timeout.unwrap_or(5400))?;
     let suite = Suite::build(tools, args.rung, &args.tests)?;
+    let site = Site::prepare(tools, args, args.timeout.unwrap_or(5400))?;
     let tallies = Mutex::new(tally);
     site.on_all(|kernel, output| {
         let mut result = KernelResult::new(kernel, site.accel.name());
@@ -132,7 +133,7 @@ fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
         say(&format!("{}: {} in {:.0} s", result.release, result.tally, result.seconds));
         // A part of the scenarios says nothing about the others.
         if suite.whole {
-            result.keep(&site.cache.join("results"))?;
+            result.keep(&site.cache)?;
         }
         result.tally.check()?;
         if result.tally.reports() > 0 && result.tally.total() == 0 {
@@ -141,6 +142,20 @@ fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
         Ok(())
     })?;
     Ok(())
+}
+
+/// docs/kernels.md, from the results that are kept; `None` unless there are some of every kernel that is run by
+/// default, as in a fresh clone.
+pub(crate) fn page(tools: &Tools) -> Result<Option<String>> {
+    let cache = cache(tools)?;
+    let results: Option<Vec<_>> =
+        kernel::DEFAULT.iter().map(|series| KernelResult::kept(series, &cache)).collect::<Result<_>>()?;
+    Ok(results.map(|results| page::write(&results)))
+}
+
+/// Where everything is kept that takes time to get.
+fn cache(tools: &Tools) -> Result<PathBuf> {
+    Ok(workspace::target_dir(tools)?.join("vm-cache"))
 }
 
 /// Everything that the machines of one run share.
@@ -157,7 +172,7 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     fn prepare(tools: &Tools, args: &'a Args, timeout: u64) -> Result<Self> {
-        let cache = workspace::target_dir(tools)?.join("vm-cache");
+        let cache = cache(tools)?;
         fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
         let debian = {
             let _lock = lock(&cache)?;

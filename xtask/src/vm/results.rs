@@ -1,6 +1,11 @@
 //! What the scenarios said on one kernel, kept for the page about kernels.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -8,6 +13,9 @@ use serde_json::Value;
 
 use super::kernel::Kernel;
 use crate::tally::{SKIP, Tally};
+
+/// The directory of the cache that holds a file for each series.
+const DIR: &str = "results";
 
 /// Everything that is known about netdrop on a kernel.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -97,14 +105,31 @@ impl KernelResult {
         }
     }
 
-    /// Keeps this in `dir`, in place of what was known about the series.
-    pub(crate) fn keep(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(format!("{}.json", self.series));
+    /// Keeps this below `cache`, in place of what was known about the series.
+    pub(crate) fn keep(&self, cache: &Path) -> Result<()> {
+        let path = place(&self.series, cache);
         let what = || format!("cannot keep {}", path.display());
-        fs::create_dir_all(dir).with_context(what)?;
+        fs::create_dir_all(cache.join(DIR)).with_context(what)?;
         let text = serde_json::to_string_pretty(self).with_context(what)?;
         fs::write(&path, text + "\n").with_context(what)
     }
+
+    /// What is kept about a series, if anything.
+    pub(crate) fn kept(series: &str, cache: &Path) -> Result<Option<Self>> {
+        let path = place(series, cache);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let result = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is from another version: run `cargo xtask vm {series}`", path.display())
+        })?;
+        Ok(Some(result))
+    }
+}
+
+fn place(series: &str, cache: &Path) -> PathBuf {
+    cache.join(DIR).join(format!("{series}.json"))
 }
 
 #[cfg(test)]
