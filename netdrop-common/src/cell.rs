@@ -8,5 +8,7 @@ pub const UNDECIDABLE: u32 = 1;
 pub const OVERFLOW: u32 = 2;
 /// Matched drops, under a key or not, whose event found the ring full.
 pub const LOST: u32 = 3;
+/// Clashes in conntrack that the kernel resolved: no drops.
+pub const RESOLVED: u32 = 4;
 /// How many cells there are.
-pub const COUNT: u32 = 4;
+pub const COUNT: u32 = 5;

@@ -114,6 +114,76 @@ pub struct Neighbour {
     pub queue_limit: u32,
 }
 
+/// Figures of a listener (`struct sock`, `struct inet_connection_sock`) and of the limits in its namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Listener {
+    /// Local address, in network order; IPv4 in the first four bytes, all 0 for any.
+    pub address: [u8; 16],
+    /// Local port, in host order; 0 when the listener itself was not at hand.
+    pub port: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// `sk_ack_backlog`: connections that wait to be accepted.
+    pub length: u32,
+    /// `sk_max_ack_backlog`: the smaller of the argument of listen() and `somaxconn`.
+    pub limit: u32,
+    /// `icsk_accept_queue.qlen`: handshakes that are half done.
+    pub half_open: u32,
+    /// `net.core.somaxconn`.
+    pub somaxconn: u32,
+    /// `net.ipv4.tcp_max_syn_backlog`.
+    pub max_syn_backlog: u32,
+}
+
+/// One direction of a tracked connection (`struct nf_conntrack_tuple`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnTuple {
+    /// Source, in network order; IPv4 in the first four bytes.
+    pub saddr: [u8; 16],
+    /// Destination.
+    pub daddr: [u8; 16],
+    /// Source port, or the id of an ICMP echo, in network order.
+    pub sport: u16,
+    /// Destination port, or type and code of an ICMP message, in network order.
+    pub dport: u16,
+    /// `AF_INET` or `AF_INET6`; 0 when there is none.
+    pub family: u16,
+    /// Transport protocol number.
+    pub proto: u8,
+    /// Explicit padding, always 0.
+    pub pad: u8,
+}
+
+/// A tracked connection (`struct nf_conn`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Connection {
+    /// As its first packet came.
+    pub original: ConnTuple,
+    /// As answers are expected: what NAT makes of it.
+    pub reply: ConnTuple,
+    /// `IPS_*` bits (include/uapi/linux/netfilter/nf_conntrack_common.h).
+    pub status: u32,
+    /// `zone.id`.
+    pub zone: u16,
+    /// 1 when there is a connection.
+    pub have: u16,
+}
+
+/// A record with what connection tracking says of the packet.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tracked<const FRAMES: usize> {
+    /// The drop and its stack.
+    pub stacked: Stacked<FRAMES>,
+    /// The packet's own connection.
+    pub connection: Connection,
+    /// The one that was there first, where a hook saw it.
+    pub winner: Connection,
+}
+
 /// Frames of a record with a stack that was asked for.
 pub const STACK_FRAMES: usize = 48;
 
@@ -173,6 +243,8 @@ pub struct DropEvent {
     pub memory_used: u64,
     /// Pages they may hold (`sysctl_mem[2]`), with [`HAVE_MEMORY`].
     pub memory_limit: u64,
+    /// The listener and its limits, with [`HAVE_LISTENER`].
+    pub listener: Listener,
     /// Packets in the skb (GSO segments), at least 1.
     pub segments: u16,
     /// Valid bytes in `bytes`.
@@ -193,8 +265,11 @@ pub struct DropEvent {
     pub announced_type: u8,
     /// Its code.
     pub announced_code: u8,
-    /// Explicit padding, always 0.
-    pub pad: [u8; 2],
+    /// The counter that speaks for the cause, a [`Cell`](crate::witness::Cell) by number, or
+    /// [`NO_CELL`](crate::witness::NO_CELL).
+    pub witness_cell: u8,
+    /// By how much it moved, at most 255.
+    pub witness_delta: u8,
     /// Packet bytes, from the MAC header where valid, else from the network header; the rest is 0.
     pub bytes: [u8; CAPTURE_LEN],
 }
@@ -228,14 +303,18 @@ pub const HAVE_NEIGHBOUR: u16 = 1 << 8;
 pub const HAVE_MTU: u16 = 1 << 9;
 /// `memory_used` and `memory_limit` are valid.
 pub const HAVE_MEMORY: u16 = 1 << 10;
+/// `listener` has the limits of the namespace; its port tells whether it has the listener too.
+pub const HAVE_LISTENER: u16 = 1 << 11;
 /// The key map was full: this drop is counted in [`crate::cell::OVERFLOW`], not under its key.
 pub const KEY_OVERFLOWED: u16 = 1 << 6;
 
 const _: () = {
     assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 4);
-    assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12);
-    assert!(size_of::<DropEvent>() == 368 && align_of::<DropEvent>() == 8);
-    assert!(size_of::<Stacked<STACK_FRAMES>>() == 368 + 8 + 8 * STACK_FRAMES);
+    assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12 && size_of::<Listener>() == 40);
+    assert!(size_of::<ConnTuple>() == 40 && size_of::<Connection>() == 88);
+    assert!(size_of::<DropEvent>() == 408 && align_of::<DropEvent>() == 8);
+    assert!(size_of::<Stacked<STACK_FRAMES>>() == 408 + 8 + 8 * STACK_FRAMES);
+    assert!(size_of::<Tracked<HOOK_FRAMES>>() == 408 + 8 + 8 * HOOK_FRAMES + 2 * 88);
     assert!(offset_of!(DropEvent, tuple) == 56);
     assert!(offset_of!(DropEvent, ifname) == 100);
     assert!(offset_of!(DropEvent, ifindex) == 116);
@@ -244,7 +323,8 @@ const _: () = {
     assert!(offset_of!(DropEvent, mtu) == 188);
     assert!(offset_of!(DropEvent, mtu_device) == 192);
     assert!(offset_of!(DropEvent, memory_used) == 208);
-    assert!(offset_of!(DropEvent, segments) == 224);
-    assert!(offset_of!(DropEvent, packet_type) == 232);
-    assert!(offset_of!(DropEvent, bytes) == 240);
+    assert!(offset_of!(DropEvent, listener) == 224);
+    assert!(offset_of!(DropEvent, segments) == 264);
+    assert!(offset_of!(DropEvent, packet_type) == 272);
+    assert!(offset_of!(DropEvent, bytes) == 280);
 };

@@ -17,6 +17,10 @@ pub const MAX_KEYS: u32 = 8192;
 pub enum ProbePoint {
     /// The `skb:kfree_skb` tracepoint: an skb was freed without being delivered.
     KfreeSkb = 1,
+    /// `tcp_conn_request()` gave up a SYN: the kernel consumes it, `skb:kfree_skb` does not see it.
+    TcpConnRequest = 2,
+    /// `tcp_drop()` of kernels on which it bypasses `skb:kfree_skb`.
+    TcpDrop = 3,
 }
 
 /// What a matched drop is counted under. A cause's id and class follow from this key alone, so that
@@ -26,7 +30,8 @@ pub enum ProbePoint {
 pub struct DropKey {
     /// `net->net_cookie`, 0 where unknown (and almost everywhere on 5.10, which fills it on demand).
     pub netns_cookie: u64,
-    /// Return address of the freeing call: where the kernel decided to drop.
+    /// Where the kernel decided to drop: return address of the freeing call, or the first byte of the function
+    /// for [`ProbePoint::TcpConnRequest`].
     pub location: u64,
     /// The discriminator: [`crate::facts::Facts`] that rules need, laid out per probe point.
     pub facts: u64,

@@ -6,8 +6,11 @@
 #![no_std]
 
 pub mod cell;
+pub mod codes;
 pub mod event;
 pub mod facts;
 pub mod fields;
 pub mod filter;
+pub mod gather;
 pub mod key;
+pub mod witness;
