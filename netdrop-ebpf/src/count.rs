@@ -25,8 +25,14 @@ fn add(to: *mut u64, value: u64) {
 /// Adds one to a cell.
 #[inline(always)]
 pub(crate) fn cell(index: u32) {
+    cell_by(index, 1);
+}
+
+/// Adds to a cell.
+#[inline(always)]
+pub(crate) fn cell_by(index: u32, value: u64) {
     if let Some(cell) = CELLS.get_ptr_mut(index) {
-        add(cell, 1);
+        add(cell, value);
     }
 }
 

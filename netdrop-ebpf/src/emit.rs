@@ -8,13 +8,14 @@ use aya_ebpf::{
     helpers::generated::bpf_get_stack,
 };
 use netdrop_common::{
-    event::{DropEvent, HOOK_FRAMES, STACK_FRAMES, Stacked},
+    codes::Conntrack,
+    event::{DropEvent, HOOK_FRAMES, STACK_FRAMES, Stacked, Tracked},
     facts::Gather,
     filter::TextRange,
 };
 
 use crate::{
-    evidence, filter,
+    connection, evidence, filter,
     hooks::announce,
     maps::{EVENTS, LAST_WAKE, STACKS_PAID},
     offsets::Access,
@@ -50,6 +51,16 @@ static EMIT_STACK: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static NETFILTER_TEXT: Global<[TextRange; 1]> = Global::new([TextRange { start: 0, end: 0 }]);
 
+/// Verdicts of connection tracking that are about the packet's own connection.
+const FIRST_TRACKED: u8 = Conntrack::Clash as u8;
+const LAST_TRACKED: u8 = Conntrack::ChainTooLong as u8;
+
+/// Whether a location is in the function that runs netfilter hooks.
+#[inline(always)]
+pub(crate) fn in_netfilter(location: u64) -> bool {
+    filter::within(location, element(&NETFILTER_TEXT, 0))
+}
+
 /// Writes the record of a drop; says whether the ring had room. A function of its own, for its own stack
 /// frame. What it needs that is no typed pointer lies in `scratch`.
 #[inline(never)]
@@ -60,10 +71,16 @@ pub(crate) fn emit<A: Access>(
     receiver: Option<Socket<A>>,
     device: Option<Device<A>>,
 ) -> bool {
+    let tracked =
+        matches!(scratch.witness.conntrack, FIRST_TRACKED..=LAST_TRACKED) && scratch.connection != 0;
     if EMIT_STACK.load() != 0 {
+        if tracked {
+            return with_connection::<A, STACK_FRAMES>(context, scratch, skb, receiver, device);
+        }
         stacked::<A, STACK_FRAMES>(context, scratch, skb, receiver, device)
-    } else if (scratch.gather.contains(Gather::NETFILTER)
-        || filter::within(scratch.key.location, element(&NETFILTER_TEXT, 0)))
+    } else if tracked {
+        with_connection::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
+    } else if (scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location))
         && affordable(scratch.now)
     {
         stacked::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
@@ -121,6 +138,31 @@ fn stacked<A: Access, const FRAMES: usize>(
     true
 }
 
+/// Writes a record with stack and connection; says whether the ring had room.
+#[inline(always)]
+fn with_connection<A: Access, const FRAMES: usize>(
+    context: *mut c_void,
+    scratch: &Scratch,
+    skb: Skb<A>,
+    receiver: Option<Socket<A>>,
+    device: Option<Device<A>>,
+) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Tracked<FRAMES>>(0) else { return false };
+    // SAFETY: the record is ours until it is submitted, and any bytes are a valid one.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    fill(&mut record.stacked.event, scratch, skb, receiver, device);
+    connection::write(&mut record.connection, scratch.connection);
+    connection::write(&mut record.winner, scratch.winner);
+    record.stacked.filled = -1;
+    if FRAMES == STACK_FRAMES || affordable(scratch.now) {
+        let frames = (&raw mut record.stacked.frames).cast();
+        // SAFETY: as in `stacked`.
+        record.stacked.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
+    }
+    entry.submit(wakeup(scratch.now));
+    true
+}
+
 /// Writes every byte of the record but the stack: the ring hands out memory with old records in it.
 #[inline(always)]
 fn fill<A: Access>(
@@ -138,7 +180,7 @@ fn fill<A: Access>(
         record::socket(event, socket);
     }
     announce::take(event, skb.address());
-    evidence::add(event, scratch.gather, skb, receiver, device);
+    evidence::add(event, scratch, skb, receiver, device);
 }
 
 /// A lone drop wakes the reader at once, a flood in batches: the flag for `submit`.

@@ -5,7 +5,7 @@
 //! a function takes, older verifiers go on from its end once.
 
 use netdrop_common::{
-    event::{DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC},
+    event::{DropEvent, HAVE_LISTENER, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC},
     facts::Gather,
     fields::ABSENT,
 };
@@ -13,11 +13,14 @@ use netdrop_common::{
 use crate::{
     headers::ETH_IPV6,
     offsets::{
-        Access, DEV_IP, DEV_IP6, DEV_MTU, DEV_NAME, DST_DEV, DST_METRICS, Field, IN_DEVICE_ARP, INET6_DEV_ND,
-        NEIGH_PARMS_DATA, NEIGH_PARMS_TABLE, NEIGH_QUEUE_LEN_BYTES, NEIGH_TABLE_ENTRIES, NEIGH_TABLE_LIMIT,
-        PROTO_LIMITS, PROTO_MEMORY, QDISC_HANDLE, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_PARENT,
-        QDISC_QLEN, Raw, SOCK_PROTO,
+        Access, CONNECTION_HALF_OPEN, DEV_IP, DEV_IP6, DEV_MTU, DEV_NAME, DST_DEV, DST_METRICS, Field,
+        IN_DEVICE_ARP, INET6_DEV_ND, NEIGH_PARMS_DATA, NEIGH_PARMS_TABLE, NEIGH_QUEUE_LEN_BYTES,
+        NEIGH_TABLE_ENTRIES, NEIGH_TABLE_LIMIT, NET_MAX_SYN_BACKLOG, NET_SOMAXCONN, PROTO_LIMITS,
+        PROTO_MEMORY, QDISC_HANDLE, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_PARENT, QDISC_QLEN, Raw,
+        SOCK_ACCEPT_LIMIT, SOCK_ACCEPT_QUEUE, SOCK_ADDRESS, SOCK_ADDRESS6, SOCK_FAMILY, SOCK_LISTENER,
+        SOCK_PORT, SOCK_PROTO,
     },
+    scratch::Scratch,
     skb::{self, Device, Skb, Socket},
     veth,
 };
@@ -26,11 +29,12 @@ use crate::{
 #[inline(always)]
 pub(crate) fn add<A: Access>(
     event: &mut DropEvent,
-    gather: Gather,
+    scratch: &Scratch,
     skb: Skb<A>,
     receiver: Option<Socket<A>>,
     device: Option<Device<A>>,
 ) {
+    let gather = scratch.gather;
     if let Some(device) = device {
         if gather.contains(Gather::QDISC_FIGURES) {
             qdisc(event, skb, device);
@@ -49,6 +53,51 @@ pub(crate) fn add<A: Access>(
         && let Some(socket) = receiver
     {
         memory(event, socket);
+    }
+    if gather.contains(Gather::LISTENER) {
+        listener(event, scratch.witness.netns(), receiver);
+    }
+}
+
+/// The listener, when the drop names a socket that is one or belongs to one, and the limits of its namespace.
+#[inline(never)]
+fn listener<A: Access>(event: &mut DropEvent, net: Raw, receiver: Option<Socket<A>>) {
+    /// TCP_LISTEN and TCP_NEW_SYN_RECV (include/net/tcp_states.h).
+    const LISTEN: u8 = 10;
+    const NEW_SYN_RECV: u8 = 12;
+    const AF_INET6: u16 = 10;
+    if net.0 == 0 || NET_SOMAXCONN.load() == ABSENT || NET_MAX_SYN_BACKLOG.load() == ABSENT {
+        return;
+    }
+    let to = &mut event.listener;
+    to.somaxconn = net.load(&NET_SOMAXCONN).unwrap_or(0);
+    to.max_syn_backlog = net.load(&NET_MAX_SYN_BACKLOG).unwrap_or(0);
+    event.have |= HAVE_LISTENER;
+    let Some(receiver) = receiver else { return };
+    let socket = Raw(receiver.address());
+    let socket = match event.socket_state {
+        LISTEN => socket,
+        NEW_SYN_RECV => match socket.follow(&SOCK_LISTENER) {
+            Some(listener) => listener,
+            None => return,
+        },
+        _ => return,
+    };
+    let to = &mut event.listener;
+    to.family = socket.load(&SOCK_FAMILY).unwrap_or(0);
+    to.port = socket.load(&SOCK_PORT).unwrap_or(0);
+    to.length = socket.load(&SOCK_ACCEPT_QUEUE).unwrap_or(0);
+    to.limit = socket.load(&SOCK_ACCEPT_LIMIT).unwrap_or(0);
+    if CONNECTION_HALF_OPEN.load() != ABSENT {
+        to.half_open = socket.load(&CONNECTION_HALF_OPEN).unwrap_or(0);
+    }
+    let address = (&raw mut to.address).cast::<u8>();
+    if to.family != AF_INET6 {
+        // SAFETY: `address` takes more than these bytes.
+        unsafe { socket.copy_member(&SOCK_ADDRESS, address.cast::<[u8; 4]>()) };
+    } else if SOCK_ADDRESS6.load() != ABSENT {
+        // SAFETY: `address` is as long as the member.
+        unsafe { socket.copy_member(&SOCK_ADDRESS6, address.cast::<[u8; 16]>()) };
     }
 }
 

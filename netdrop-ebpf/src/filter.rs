@@ -11,7 +11,7 @@ use crate::{
     offsets::Access,
     rodata::element,
     scratch::Scratch,
-    skb::{self, Place},
+    skb::{self, NetnsId, Place},
 };
 
 macro_rules! settings {
@@ -134,25 +134,27 @@ pub(crate) fn location(location: u64) -> Verdict {
 /// Judges by network namespace and interface.
 #[inline(always)]
 pub(crate) fn place<A: Access>(place: &Place<A>) -> Verdict {
-    netns(place).and(interface(place))
+    netns_is(place.netns).and(interface(place))
 }
 
+/// Judges by network namespace.
 #[inline(always)]
-fn netns<A: Access>(place: &Place<A>) -> Verdict {
+pub(crate) fn netns_is(netns: NetnsId) -> Verdict {
     let inode = FILTER_NETNS_INODE.load();
     if inode == 0 {
         return Verdict::Match;
     }
-    if place.netns.inode == 0 {
+    if netns.inode == 0 {
         return Verdict::Undecidable;
     }
     let cookie = FILTER_NETNS_COOKIE.load();
-    let same_cookie = cookie == 0 || place.netns.cookie == 0 || place.netns.cookie == cookie;
-    Verdict::from(place.netns.inode == inode && same_cookie)
+    let same_cookie = cookie == 0 || netns.cookie == 0 || netns.cookie == cookie;
+    Verdict::from(netns.inode == inode && same_cookie)
 }
 
+/// Judges by interface.
 #[inline(always)]
-fn interface<A: Access>(place: &Place<A>) -> Verdict {
+pub(crate) fn interface<A: Access>(place: &Place<A>) -> Verdict {
     let first: u64 = element(&FILTER_IFNAME, 0);
     if first == 0 {
         return Verdict::Match;

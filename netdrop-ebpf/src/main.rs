@@ -7,6 +7,7 @@
 )]
 #![feature(adt_const_params, core_intrinsics)]
 
+mod connection;
 mod count;
 mod emit;
 mod evidence;
@@ -20,18 +21,24 @@ mod rodata;
 mod scratch;
 mod skb;
 mod veth;
+mod witness;
 
 use core::ptr::null;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RawTracePointContext,
+        RetProbeContext,
+    },
 };
 
 use crate::{
     hooks::{
         announce::note,
+        conntrack,
         kfree_skb::{NO_REASON, kfree_skb},
+        listen, prime, tcp_drop as discard,
     },
     offsets::{Checked, Probed},
 };
@@ -81,6 +88,104 @@ fn icmp_send(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "icmp_send")]
 fn icmp_send_raw(ctx: RawTracePointContext) -> i32 {
     note(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Arguments: skb; before 6.3.
+#[btf_tracepoint(function = "consume_skb")]
+fn consume_skb_1(ctx: BtfTracePointContext) -> i32 {
+    listen::consumed::<Checked, _>(&ctx, ctx.arg(0), None);
+    0
+}
+
+/// Arguments: skb, location.
+#[btf_tracepoint(function = "consume_skb")]
+fn consume_skb_2(ctx: BtfTracePointContext) -> i32 {
+    listen::consumed::<Checked, _>(&ctx, ctx.arg(0), Some(ctx.arg(1)));
+    0
+}
+
+/// See [`consume_skb_1`].
+#[raw_tracepoint(tracepoint = "consume_skb")]
+fn consume_skb_1_raw(ctx: RawTracePointContext) -> i32 {
+    listen::consumed::<Probed, _>(&ctx, ctx.arg(0), None);
+    0
+}
+
+/// See [`consume_skb_2`].
+#[raw_tracepoint(tracepoint = "consume_skb")]
+fn consume_skb_2_raw(ctx: RawTracePointContext) -> i32 {
+    listen::consumed::<Probed, _>(&ctx, ctx.arg(0), Some(ctx.arg(1)));
+    0
+}
+
+/// Arguments: rsk_ops, af_ops, sk, skb.
+#[fentry(function = "tcp_conn_request")]
+fn tcp_conn_request_fentry(ctx: FEntryContext) -> i32 {
+    listen::entered::<Checked>(ctx.arg(2));
+    0
+}
+
+/// See [`tcp_conn_request_fentry`].
+#[fexit(function = "tcp_conn_request")]
+fn tcp_conn_request_fexit(ctx: FExitContext) -> i32 {
+    listen::returned::<Checked, _>(&ctx, ctx.arg(2), ctx.arg(3));
+    0
+}
+
+/// See [`tcp_conn_request_fentry`].
+#[kprobe]
+fn tcp_conn_request_kprobe(ctx: ProbeContext) -> u32 {
+    listen::probe_entered(&ctx);
+    0
+}
+
+/// See [`tcp_conn_request_fentry`].
+#[kretprobe]
+fn tcp_conn_request_kretprobe(ctx: RetProbeContext) -> u32 {
+    listen::probe_returned(&ctx);
+    0
+}
+
+/// Arguments: skb.
+#[kprobe]
+fn nf_conntrack_confirm_kprobe(ctx: ProbeContext) -> u32 {
+    conntrack::confirm(&ctx);
+    0
+}
+
+/// See [`nf_conntrack_confirm_kprobe`].
+#[kretprobe]
+fn nf_conntrack_confirm_kretprobe(ctx: RetProbeContext) -> u32 {
+    conntrack::confirmed(&ctx);
+    0
+}
+
+/// Arguments: skb, h, reply_hash.
+#[kprobe]
+fn nf_ct_resolve_clash_kprobe(ctx: ProbeContext) -> u32 {
+    conntrack::resolve(&ctx);
+    0
+}
+
+/// See [`nf_ct_resolve_clash_kprobe`].
+#[kretprobe]
+fn nf_ct_resolve_clash_kretprobe(ctx: RetProbeContext) -> u32 {
+    conntrack::resolved(&ctx);
+    0
+}
+
+/// Arguments: sk, skb.
+#[kprobe]
+fn tcp_drop_kprobe(ctx: ProbeContext) -> u32 {
+    discard::discarded(&ctx);
+    0
+}
+
+/// Attached nowhere: userspace runs it.
+#[raw_tracepoint(tracepoint = "prime")]
+fn prime(ctx: RawTracePointContext) -> i32 {
+    prime::step(&ctx);
     0
 }
 

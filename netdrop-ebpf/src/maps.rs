@@ -2,15 +2,17 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use netdrop_common::{
     cell,
     key::{DropCount, DropKey, MAX_KEYS},
+    witness::{Remembered, Step, WITNESS_KEYS, WitnessKey},
 };
 
 use crate::{
-    hooks::announce::Announcement,
+    hooks::{announce::Announcement, calls::Call, verdict::Noted},
+    offsets::PerCpu,
     scratch::{LEVELS, Scratch},
 };
 
@@ -45,3 +47,28 @@ pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 /// The last skb on this CPU whose sender was told.
 #[map]
 pub(crate) static ANNOUNCED: PerCpuArray<Announcement> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counters as they were last seen.
+#[map]
+pub(crate) static WITNESSED: HashMap<WitnessKey, Remembered> = HashMap::with_max_entries(WITNESS_KEYS, 0);
+
+/// 1 once the counters of every namespace that was there before are in [`WITNESSED`]: from then on one that is not
+/// there is new, and its counters began at 0.
+#[map]
+pub(crate) static PRIMED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The answer of the last step over the list of namespaces.
+#[map]
+pub(crate) static STEP: Array<Step> = Array::with_max_entries(1, 0);
+
+/// This CPU's part of per-CPU memory.
+#[map]
+pub(crate) static PER_CPU: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// Calls of hooked functions that have not returned yet, by stack pointer. Those whose return is never seen give way.
+#[map]
+pub(crate) static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(1024, 0);
+
+/// What hooks found out of an skb that is about to be freed, by its address.
+#[map]
+pub(crate) static VERDICTS: LruHashMap<u64, Noted> = LruHashMap::with_max_entries(1024, 0);

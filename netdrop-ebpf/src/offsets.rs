@@ -7,12 +7,13 @@
 use core::{
     marker::PhantomData,
     mem::MaybeUninit,
-    ptr::{NonNull, read_volatile},
+    ptr::{NonNull, read_volatile, write_volatile},
 };
 
 use aya_ebpf::{
     Global,
     helpers::{bpf_probe_read_kernel, generated},
+    maps::PerCpuArray,
 };
 use netdrop_common::fields::ABSENT;
 
@@ -40,6 +41,21 @@ pub(crate) static SKB_PKT_TYPE_SHIFT: Global<u8> = Global::new(0);
 /// Index of `unres_qlen_bytes` in `neigh_parms.data`.
 #[unsafe(no_mangle)]
 pub(crate) static NEIGH_QUEUE_LEN_BYTES: Field = Field::new(ABSENT);
+
+macro_rules! indices {
+    ($($name:ident)*) => {
+        $(
+            /// Index of a counter, see `netdrop_common::witness::MIB_INDICES`.
+            #[unsafe(no_mangle)]
+            pub(crate) static $name: Field = Field::new(ABSENT);
+        )*
+    };
+}
+
+indices! {
+    MIB_LISTEN_OVERFLOWS MIB_LISTEN_DROPS MIB_REQQ_FULL_DROP
+    MIB_RCVQ_DROP MIB_OFO_DROP MIB_OFO_PRUNED MIB_PAWS_ESTAB MIB_ZERO_WINDOW_DROP
+}
 
 /// How a kind of program reads the structs that its arguments point at.
 pub(crate) trait Access: Copy {
@@ -219,4 +235,45 @@ impl Raw {
             unsafe { generated::bpf_probe_read_kernel(to.cast(), len, self.0 as *const core::ffi::c_void) };
         if status == 0 { len } else { 0 }
     }
+}
+
+/// What is known of this CPU's part of per-CPU memory.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PerCpu {
+    /// A pointer goes in, a number comes out.
+    word: u64,
+    /// Distance from a per-CPU pointer to this CPU's value; 0 when it has not been found yet.
+    distance: u64,
+}
+
+/// Distance from a per-CPU pointer of the kernel's (`__percpu`) to this CPU's value, one number for all of them
+/// (`pcpu_unit_offsets`, mm/percpu.c). Found by help of `map`: a look-up in it gives the address of this CPU's value,
+/// and `bpf_array.pptrs[0]` is the per-CPU pointer that it was made of. 0 where that cannot be read.
+#[inline(always)]
+pub(crate) fn this_cpu(map: &'static PerCpuArray<PerCpu>) -> u64 {
+    let Some(slot) = map.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the lookup returned this CPU's value. Whoever interrupts this run and writes to it does the same.
+    let kept = unsafe { &raw mut (*slot).distance };
+    // SAFETY: as above.
+    let known = unsafe { read_volatile(kept) };
+    if known != 0 || BPF_ARRAY_PER_CPU.load() == ABSENT {
+        return known;
+    }
+    // The verifier takes what comes out of a map for a number, which it lets us calculate with.
+    // SAFETY: as above.
+    let word = unsafe { &raw mut (*slot).word };
+    // SAFETY: as above.
+    unsafe { write_volatile(word, slot as u64) };
+    // SAFETY: as above.
+    let value = unsafe { read_volatile(word) };
+    // SAFETY: as above.
+    unsafe { write_volatile(word, (&raw const *map) as u64) };
+    // SAFETY: as above.
+    let array = unsafe { read_volatile(word) };
+    let Some(pointer) = Raw(array).load::<u64>(&BPF_ARRAY_PER_CPU) else { return 0 };
+    let distance = value.wrapping_sub(pointer);
+    // SAFETY: as above.
+    unsafe { write_volatile(kept, distance) };
+    distance
 }

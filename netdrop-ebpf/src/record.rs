@@ -5,7 +5,7 @@
 
 use netdrop_common::event::{
     CAPTURE_LEN, DropEvent, HAVE_DEVICE, HAVE_MAC, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, HAVE_SOCKET_MEMORY,
-    NO_OFFSET, Neighbour, Qdisc,
+    Listener, NO_OFFSET, Neighbour, Qdisc,
 };
 
 use crate::{
@@ -43,7 +43,18 @@ pub(crate) fn base<A: Access>(event: &mut DropEvent, scratch: &Scratch, skb: Skb
     event.packet_type = scratch.packet_type;
     event.socket_state = 0;
     event.route_error = scratch.route.error;
-    event.pad = [0; _];
+    event.witness_cell = scratch.witness.cell;
+    event.witness_delta = scratch.witness.delta;
+    event.listener = Listener {
+        address: [0; _],
+        port: 0,
+        family: 0,
+        length: 0,
+        limit: 0,
+        half_open: 0,
+        somaxconn: 0,
+        max_syn_backlog: 0,
+    };
     event.have = scratch.flags;
     if scratch.route.found {
         event.have |= HAVE_ROUTE;

@@ -17,6 +17,7 @@ use crate::{
     headers::{Headers, MAX_HEADER},
     maps::{DEPTH, SCRATCH},
     skb::{Buffer, Route},
+    witness::Witness,
 };
 
 /// Runs that can interrupt each other on one CPU: task, softirq, hard interrupt, and one to spare. From
@@ -48,6 +49,12 @@ pub(crate) struct Scratch {
     pub(crate) flags: u16,
     /// When, CLOCK_MONOTONIC nanoseconds.
     pub(crate) now: u64,
+    /// What the counters say.
+    pub(crate) witness: Witness,
+    /// The skb's connection, or 0.
+    pub(crate) connection: u64,
+    /// The connection that was there before it, or 0.
+    pub(crate) winner: u64,
     /// See [`Scratch::forget`].
     word: u64,
 }

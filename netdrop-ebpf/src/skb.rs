@@ -8,7 +8,7 @@ use netdrop_common::{
 use crate::offsets::{
     Access, DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM,
     NET_LOOPBACK, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE,
-    SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER,
+    SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER, SKB_NFCT,
     SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL,
     SKB_TRUESIZE, SOCK_BACKLOG, SOCK_FAMILY, SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_SNDBUF, SOCK_STATE,
     TXQ_QDISC, TXQ_SIZE, Typed,
@@ -47,23 +47,25 @@ pub(crate) struct NetnsId {
     pub(crate) cookie: u64,
     /// `net->ns.inum`; 0 when the namespace is not known.
     pub(crate) inode: u32,
+    /// The `struct net` itself.
+    pub(crate) address: u64,
 }
 
 impl NetnsId {
     #[inline(always)]
     fn of_typed<A: Access>(net: Typed<Net, A>) -> Self {
-        Self { cookie: cookie_typed(net), inode: net.load(&NET_INUM) }
+        Self { cookie: cookie_typed(net), inode: net.load(&NET_INUM), address: net.address() }
     }
 
     /// Reads a namespace whose address may be anything.
     #[inline(always)]
-    fn of_raw(net: Raw) -> Option<Self> {
+    pub(crate) fn of_raw(net: Raw) -> Option<Self> {
         let inode: u32 = net.load(&NET_INUM)?;
         let cookie =
             if NET_COOKIE.load() == netdrop_common::fields::ABSENT { 0 } else { net.load(&NET_COOKIE)? };
         // A live namespace owns a loopback device that points back at it: garbage does not.
         let owner = net.follow(&NET_LOOPBACK)?.follow(&DEV_NET)?;
-        (plausible(inode) && owner.0 == net.0).then_some(Self { cookie, inode })
+        (plausible(inode) && owner.0 == net.0).then_some(Self { cookie, inode, address: net.0 })
     }
 }
 
@@ -182,6 +184,22 @@ pub(crate) fn route<A: Access>(skb: Skb<A>, inode: u32) -> Route {
     let Some(dst) = route_of(skb, inode) else { return Route::default() };
     let error: i16 = dst.load(&DST_ERROR).unwrap_or(0);
     Route { found: true, error: error.unsigned_abs() as u8, input: dst.load(&DST_INPUT).unwrap_or(0) }
+}
+
+/// `net` of a socket, when it is a namespace.
+#[inline(always)]
+pub(crate) fn socket_netns<A: Access>(socket: Socket<A>) -> NetnsId {
+    match socket.follow::<Net>(&SOCK_NET) {
+        Some(net) => NetnsId::of_typed(net),
+        None => NetnsId::default(),
+    }
+}
+
+/// `skb->_nfct`: the connection's address and, in the low bits, how the packet belongs to it. All ones on a kernel
+/// without connection tracking.
+#[inline(always)]
+pub(crate) fn tracking<A: Access>(skb: Skb<A>) -> u64 {
+    if SKB_NFCT.load() == netdrop_common::fields::ABSENT { u64::MAX } else { skb.load(&SKB_NFCT) }
 }
 
 /// `sk->__sk_common.skc_state`.

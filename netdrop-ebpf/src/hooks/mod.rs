@@ -1,4 +1,11 @@
-//! The hooks, a file per probe point.
+//! The hooks, a file per probe point, and what they share.
 
 pub(crate) mod announce;
+pub(crate) mod calls;
+pub(crate) mod conntrack;
 pub(crate) mod kfree_skb;
+pub(crate) mod listen;
+pub(crate) mod observe;
+pub(crate) mod prime;
+pub(crate) mod tcp_drop;
+pub(crate) mod verdict;
