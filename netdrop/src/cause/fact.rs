@@ -3,7 +3,11 @@
 //! The facts themselves are packed by the kernel side, see [`netdrop_common::facts`]. Here is only what
 //! the catalogue needs: spelling to value and back.
 
-use netdrop_common::facts::{Facts, Gather, Network, QdiscKind, TcpClass, Transport, VethPeer};
+use netdrop_common::{
+    codes::{Conntrack, ListenDrop, Network, QdiscKind, TcpClass, TcpDiscard, Transport, VethPeer},
+    facts::Facts,
+    gather::Gather,
+};
 
 /// A fact of a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +34,12 @@ pub(crate) enum Fact {
     ReceiveBufferFull,
     /// State of a veth's other end.
     VethPeer,
+    /// What a listener did with the packet.
+    Listen,
+    /// What connection tracking did with the packet.
+    Conntrack,
+    /// Why TCP discarded the segment.
+    TcpDiscard,
 }
 
 /// `skb->pkt_type` (include/uapi/linux/if_packet.h).
@@ -78,6 +88,9 @@ impl Fact {
         Self::QdiscAtLimit,
         Self::ReceiveBufferFull,
         Self::VethPeer,
+        Self::Listen,
+        Self::Conntrack,
+        Self::TcpDiscard,
     ];
 
     /// The key in a rule's `facts`.
@@ -94,6 +107,9 @@ impl Fact {
             Self::QdiscAtLimit => "qdisc_at_limit",
             Self::ReceiveBufferFull => "receive_buffer_full",
             Self::VethPeer => "veth_peer",
+            Self::Listen => "listen",
+            Self::Conntrack => "conntrack",
+            Self::TcpDiscard => "tcp_discard",
         }
     }
 
@@ -112,6 +128,9 @@ impl Fact {
             Self::RouteError => Gather::ROUTE,
             Self::QdiscKind | Self::QdiscAtLimit => Gather::QDISC,
             Self::VethPeer => Gather::VETH_PEER,
+            Self::Listen => Gather::LISTEN,
+            Self::Conntrack => Gather::CONNTRACK,
+            Self::TcpDiscard => Gather::TCP_DISCARD,
         }
     }
 
@@ -129,6 +148,9 @@ impl Fact {
             Self::QdiscAtLimit => facts.qdisc_at_limit() as u8,
             Self::ReceiveBufferFull => facts.receive_buffer_full() as u8,
             Self::VethPeer => facts.veth_peer() as u8,
+            Self::Listen => facts.listen() as u8,
+            Self::Conntrack => facts.conntrack() as u8,
+            Self::TcpDiscard => facts.tcp_discard() as u8,
         }
     }
 
@@ -143,6 +165,9 @@ impl Fact {
             Self::SocketState => SOCKET_STATES.to_vec(),
             Self::RouteError => ROUTE_ERRORS.to_vec(),
             Self::VethPeer => VethPeer::ALL.iter().map(|v| (*v as u8, v.name())).collect(),
+            Self::Listen => ListenDrop::ALL.iter().map(|v| (*v as u8, v.name())).collect(),
+            Self::Conntrack => Conntrack::ALL.iter().map(|v| (*v as u8, v.name())).collect(),
+            Self::TcpDiscard => TcpDiscard::ALL.iter().map(|v| (*v as u8, v.name())).collect(),
             Self::LastHop | Self::QdiscAtLimit | Self::ReceiveBufferFull => vec![(0, "false"), (1, "true")],
         }
     }
@@ -172,6 +197,9 @@ impl Fact {
                 if yes { "receive buffer full" } else { "room in the receive buffer" }.to_owned()
             }
             Self::VethPeer => format!("other end of the veth {}", listed()),
+            Self::Listen => format!("listener: {}", listed()),
+            Self::Conntrack => format!("conntrack: {}", listed()),
+            Self::TcpDiscard => format!("TCP: {}", listed()),
             Self::QdiscAtLimit => if yes { "queue at its limit" } else { "queue below its limit" }.to_owned(),
         }
     }
@@ -187,6 +215,9 @@ const EVIDENCE: &[(&str, Gather)] = &[
     ("mtu", Gather::MTU),
     ("qdisc", Gather::QDISC_FIGURES),
     ("netfilter", Gather::NETFILTER),
+    ("conntrack", Gather::NONE),
+    ("listen", Gather::LISTENER),
+    ("witness", Gather::NONE),
 ];
 
 /// The evidence groups behind a key; nothing for a key that no event has.

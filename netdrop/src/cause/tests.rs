@@ -145,6 +145,9 @@ fn example_facts(rule: &Rule) -> Facts {
             Fact::QdiscAtLimit => facts.with_qdisc_at_limit(value == 1),
             Fact::ReceiveBufferFull => facts.with_receive_buffer_full(value == 1),
             Fact::VethPeer => facts.with_veth_peer(VethPeer::from_code(value)),
+            Fact::Listen => facts.with_listen(value),
+            Fact::Conntrack => facts.with_conntrack(value),
+            Fact::TcpDiscard => facts.with_tcp_discard(value),
         }
     })
 }
@@ -174,10 +177,11 @@ fn every_fact_a_rule_needs_is_gathered() {
 #[test]
 fn reasons_that_need_no_facts_gather_none() {
     let catalogue = builtin();
-    for reason in ["SOCKET_RCVBUFF", "NETFILTER_DROP", "IP_RPFILTER", "NO_SUCH_REASON", "TCP_CSUM"] {
+    for reason in ["SOCKET_RCVBUFF", "IP_RPFILTER", "NO_SUCH_REASON", "TCP_CSUM"] {
         assert_eq!(catalogue.gather(Some(reason)), Gather::default(), "{reason}");
     }
-    assert_eq!(catalogue.gather(Some("NO_SOCKET")), Gather::PACKET);
+    assert_eq!(catalogue.gather(Some("NETFILTER_DROP")), Gather::CONNTRACK);
+    assert_eq!(catalogue.gather(Some("NO_SOCKET")), Gather::PACKET.union(Gather::LISTEN));
     assert_eq!(catalogue.gather(Some("QDISC_DROP")), Gather::QDISC);
     assert_eq!(catalogue.gather(Some("SKB_DROP_REASON_QDISC_DROP")), Gather::QDISC);
     assert!(Gather::ALL.contains(catalogue.gather(Some("NOT_SPECIFIED"))));
