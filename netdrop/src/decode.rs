@@ -3,7 +3,8 @@
 use bytes::Buf;
 use netdrop_common::{
     event::{
-        CAPTURE_LEN, DropEvent, HOOK_FRAMES, IFNAME_LEN, Neighbour, Qdisc, STACK_FRAMES, Stacked, Tuple,
+        CAPTURE_LEN, ConnTuple, Connection, DropEvent, HOOK_FRAMES, IFNAME_LEN, Listener, Neighbour, Qdisc,
+        STACK_FRAMES, Stacked, Tracked, Tuple,
     },
     key::DropKey,
 };
@@ -15,6 +16,8 @@ pub struct Record {
     pub event: DropEvent,
     /// Return addresses of the kernel stack, innermost first; empty when it was not taken or could not be.
     pub stack: Vec<u64>,
+    /// The packet's connection, and the one that was there first; nothing where connection tracking has no say.
+    pub connections: Option<[Connection; 2]>,
 }
 
 /// Why a record cannot be read.
@@ -37,9 +40,12 @@ pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
     const PLAIN: usize = size_of::<DropEvent>();
     const HOOKED: usize = size_of::<Stacked<HOOK_FRAMES>>();
     const STACKED: usize = size_of::<Stacked<STACK_FRAMES>>();
-    if !matches!(record.len(), PLAIN | HOOKED | STACKED) {
+    const TRACKED: usize = size_of::<Tracked<HOOK_FRAMES>>();
+    const TRACKED_STACKED: usize = size_of::<Tracked<STACK_FRAMES>>();
+    if !matches!(record.len(), PLAIN | HOOKED | STACKED | TRACKED | TRACKED_STACKED) {
         return Err(DecodeError::Length(record.len()));
     }
+    let tracked = matches!(record.len(), TRACKED | TRACKED_STACKED);
     let buf = &mut record;
     let event = DropEvent {
         key: key(buf),
@@ -60,6 +66,7 @@ pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
         mtu_device: array::<IFNAME_LEN>(buf),
         memory_used: buf.get_u64_ne(),
         memory_limit: buf.get_u64_ne(),
+        listener: listener(buf),
         segments: buf.get_u16_ne(),
         caplen: buf.get_u16_ne(),
         l3_offset: buf.get_u16_ne(),
@@ -70,13 +77,20 @@ pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
         announced: buf.get_u8(),
         announced_type: buf.get_u8(),
         announced_code: buf.get_u8(),
-        pad: array::<2>(buf),
+        witness_cell: buf.get_u8(),
+        witness_delta: buf.get_u8(),
         bytes: array::<CAPTURE_LEN>(buf),
     };
     if usize::from(event.caplen) > CAPTURE_LEN {
         return Err(DecodeError::Capture(event.caplen));
     }
-    Ok(Record { event, stack: stack(buf) })
+    let mut connections = None;
+    if tracked {
+        let (before, mut after) = buf.split_at(buf.len() - 2 * size_of::<Connection>());
+        *buf = before;
+        connections = Some([connection(&mut after), connection(&mut after)]);
+    }
+    Ok(Record { event, stack: stack(buf), connections })
 }
 
 /// The frames behind the event, if there are any.
@@ -102,6 +116,41 @@ fn qdisc(buf: &mut &[u8]) -> Qdisc {
 
 fn neighbour(buf: &mut &[u8]) -> Neighbour {
     Neighbour { entries: buf.get_u32_ne(), limit: buf.get_u32_ne(), queue_limit: buf.get_u32_ne() }
+}
+
+fn listener(buf: &mut &[u8]) -> Listener {
+    Listener {
+        address: array::<16>(buf),
+        port: buf.get_u16_ne(),
+        family: buf.get_u16_ne(),
+        length: buf.get_u32_ne(),
+        limit: buf.get_u32_ne(),
+        half_open: buf.get_u32_ne(),
+        somaxconn: buf.get_u32_ne(),
+        max_syn_backlog: buf.get_u32_ne(),
+    }
+}
+
+fn connection(buf: &mut &[u8]) -> Connection {
+    Connection {
+        original: conn_tuple(buf),
+        reply: conn_tuple(buf),
+        status: buf.get_u32_ne(),
+        zone: buf.get_u16_ne(),
+        have: buf.get_u16_ne(),
+    }
+}
+
+fn conn_tuple(buf: &mut &[u8]) -> ConnTuple {
+    ConnTuple {
+        saddr: array::<16>(buf),
+        daddr: array::<16>(buf),
+        sport: buf.get_u16_ne(),
+        dport: buf.get_u16_ne(),
+        family: buf.get_u16_ne(),
+        proto: buf.get_u8(),
+        pad: buf.get_u8(),
+    }
 }
 
 fn key(buf: &mut &[u8]) -> DropKey {
@@ -145,7 +194,7 @@ mod tests {
     use super::*;
 
     /// Where `caplen` stands.
-    const CAPLEN: std::ops::Range<usize> = 226..228;
+    const CAPLEN: std::ops::Range<usize> = 266..268;
 
     /// A record of `len` bytes in which every byte differs from its neighbours.
     fn record(len: usize) -> Vec<u8> {
@@ -157,7 +206,7 @@ mod tests {
     #[test]
     fn every_field_is_where_the_layout_puts_it() {
         let bytes = record(size_of::<DropEvent>());
-        let Record { event, stack } = decode(&bytes).unwrap();
+        let Record { event, stack, connections } = decode(&bytes).unwrap();
         let u64_at = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(event.key.netns_cookie, u64_at(0));
@@ -171,10 +220,13 @@ mod tests {
         assert_eq!(event.mtu, u32_at(188));
         assert_eq!(event.memory_limit, u64_at(216));
         assert_eq!(event.caplen, 64);
-        assert_eq!(event.packet_type, bytes[232]);
-        assert_eq!(event.announced_code, bytes[237]);
-        assert_eq!(event.bytes, bytes[240..368]);
-        assert!(stack.is_empty());
+        assert_eq!(event.listener.address, bytes[224..240]);
+        assert_eq!(event.listener.max_syn_backlog, u32_at(260));
+        assert_eq!(event.packet_type, bytes[272]);
+        assert_eq!(event.announced_code, bytes[277]);
+        assert_eq!(event.witness_delta, bytes[279]);
+        assert_eq!(event.bytes, bytes[280..408]);
+        assert!(stack.is_empty() && connections.is_none());
     }
 
     #[test]
@@ -185,7 +237,28 @@ mod tests {
             bytes[base..base + 8].copy_from_slice(&filled.to_ne_bytes());
             assert_eq!(decode(&bytes).unwrap().stack.len(), frames, "{filled} bytes");
         }
-        assert_eq!(decode(&record(size_of::<Stacked<STACK_FRAMES>>())).unwrap().stack.len(), STACK_FRAMES);
+        let mut bytes = record(size_of::<Stacked<STACK_FRAMES>>());
+        bytes[base..base + 8].copy_from_slice(&i64::MAX.to_ne_bytes());
+        assert_eq!(decode(&bytes).unwrap().stack.len(), STACK_FRAMES);
+    }
+
+    #[test]
+    fn connections_stand_behind_the_stack() {
+        let mut bytes = record(size_of::<Tracked<HOOK_FRAMES>>());
+        let base = size_of::<DropEvent>();
+        bytes[base..base + 8].copy_from_slice(&16i64.to_ne_bytes());
+        let Record { stack, connections, .. } = decode(&bytes).unwrap();
+        assert_eq!(stack.len(), 2);
+        let [own, winner] = connections.unwrap();
+        let own_at = size_of::<Stacked<HOOK_FRAMES>>();
+        let winner_at = own_at + size_of::<Connection>();
+        assert_eq!(own.original.saddr, bytes[own_at..own_at + 16]);
+        assert_eq!(own.reply.proto, bytes[own_at + 40 + 38]);
+        assert_eq!(winner.original.daddr, bytes[winner_at + 16..winner_at + 32]);
+        assert_eq!(
+            winner.have,
+            u16::from_ne_bytes(bytes[winner_at + 86..winner_at + 88].try_into().unwrap())
+        );
     }
 
     #[test]
@@ -206,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics_on_whole_records(bytes in proptest::collection::vec(any::<u8>(), size_of::<Stacked<HOOK_FRAMES>>())) {
+        fn never_panics_on_whole_records(bytes in proptest::collection::vec(any::<u8>(), size_of::<Tracked<HOOK_FRAMES>>())) {
             let _ = decode(&bytes);
         }
     }

@@ -77,10 +77,12 @@ impl Check {
 pub struct Probe {
     /// The kernel's name of it.
     pub point: &'static str,
-    /// The rung that loaded; nothing when none did.
+    /// The rung that is used; nothing when there is none.
     pub rung: Option<&'static str>,
-    /// The program for this kernel's arguments.
-    pub program: Option<String>,
+    /// The programs for this kernel's arguments; none for a rung that needs none.
+    pub programs: Vec<String>,
+    /// What the rung costs.
+    pub price: Option<&'static str>,
     /// Instructions after the verifier removed what this run does not need.
     pub instructions: Option<u32>,
     /// Why better rungs, or all of them, did not load.
@@ -96,7 +98,8 @@ impl From<&ProbeReport> for Probe {
         Self {
             point: report.name,
             rung: report.rung.map(Rung::as_str),
-            program: report.program.clone(),
+            programs: report.programs.clone(),
+            price: report.price,
             instructions: report.instructions,
             error: (!report.errors.is_empty()).then(|| report.errors.join("; ")),
             shows: report.shows,
@@ -154,7 +157,8 @@ fn try_probes(kernel: &Kernel, catalogue: &Catalogue) -> Vec<Probe> {
         stack: false,
         buffer_bytes: MIN_BUFFER_BYTES,
         max_keys: None,
-        rung: None,
+        rungs: Vec::new(),
+        consume: true,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
         Ok(tracer) => tracer.reports().iter().map(Probe::from).collect(),

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use netdrop_common::event::{DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET};
+use netdrop_common::event::{
+    Connection, DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, Listener,
+};
 use serde::Serialize;
 
 use crate::{
     attribute::{Attribution, netns::NetnsId},
     capture::Capture,
-    evidence::{Evidence, Telling, text},
+    evidence::{Evidence, Found, Table, Telling, text},
     judge::Judged,
     packet::Packet,
 };
@@ -122,6 +124,14 @@ pub struct Known<'a> {
     pub input: Option<&'a str>,
     /// The surroundings of a netfilter hook.
     pub telling: Option<Telling<'a>>,
+    /// The packet's connection, and the one that was there first.
+    pub connections: Option<[Connection; 2]>,
+    /// The listener, asked for where the hook did not have it.
+    pub listener: Option<Listener>,
+    /// State of the conntrack table.
+    pub table: Table,
+    /// The packet.
+    pub packet: Packet,
     /// The kernel stack, for people.
     pub stack: Option<Vec<String>>,
 }
@@ -130,8 +140,9 @@ impl Event {
     /// Puts a record and what is known of it together.
     #[must_use]
     pub fn new(record: &DropEvent, known: Known<'_>) -> Self {
-        let Known { time, judged, attribution, input, telling, stack } = known;
-        let packet = Packet::from_event(record);
+        let Known { time, judged, attribution, input, telling, connections, listener, table, packet, stack } =
+            known;
+        let found = Found { telling: telling.as_ref(), connections: connections.as_ref(), listener, table };
         let interface = interface(record);
         let device = interface.as_ref().and_then(|interface| interface.name.as_deref());
         Self {
@@ -139,7 +150,7 @@ impl Event {
             direction: Direction::of(record, input, judged.location.symbol.as_deref()),
             netns: NetnsId::of(&record.key),
             attribution,
-            evidence: Evidence::new(record, &judged, &packet, device, telling.as_ref()),
+            evidence: Evidence::new(record, &judged, &packet, device, found),
             packet,
             interface,
             stack,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use netdrop_common::{
     facts::{Facts, GATHER_TABLE},
-    key::DropKey,
+    key::{DropKey, ProbePoint},
 };
 use serde::Serialize;
 
@@ -110,7 +110,12 @@ impl<'k> Judge<'k> {
 
     fn classify(&self, key: &DropKey) -> Judged {
         let reason = self.kernel.reasons.get(key.reason);
-        let location = self.locate(key.location);
+        // Where a function as a whole is the place, the address is its first byte.
+        let location = if key.probe == ProbePoint::TcpConnRequest as u32 {
+            self.locate_at(key.location, 0)
+        } else {
+            self.locate(key.location)
+        };
         let name = reason.qualified();
         let verdict = self.catalogue.classify(&Drop {
             reason: name.as_deref(),
@@ -132,11 +137,16 @@ impl<'k> Judge<'k> {
 
     fn locate(&self, address: u64) -> Location {
         // A return address: after a call that ends a function it is the first byte of the next one.
-        let call = address.saturating_sub(1);
-        match self.kernel.symbols.as_ref().ok().and_then(|symbols| symbols.resolve(call)) {
+        self.locate_at(address, 1)
+    }
+
+    /// The function `before` bytes before the address.
+    fn locate_at(&self, address: u64, before: u64) -> Location {
+        let inside = address.saturating_sub(before);
+        match self.kernel.symbols.as_ref().ok().and_then(|symbols| symbols.resolve(inside)) {
             Some(symbol) => Location {
                 symbol: Some(symbol.name.to_owned()),
-                offset: Some(symbol.offset + 1),
+                offset: Some(symbol.offset + before),
                 module: symbol.module.map(str::to_owned),
                 address,
             },

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod event;
 pub mod evidence;
 pub mod filter;
+pub mod inside;
 pub mod judge;
 pub mod kernel;
 pub mod outlet;

@@ -6,7 +6,7 @@ mod tests;
 mod text;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netdrop_common::event::DropEvent;
 use serde::ser::{Serialize, Serializer};
@@ -45,6 +45,15 @@ pub struct Packet {
     /// A fragment without transport header: ports, flags and ICMP are in the first one.
     #[serde(skip)]
     pub later_fragment: bool,
+}
+
+/// An address of the kernel's, in network order: 16 bytes of IPv6, or the first four for IPv4.
+pub(crate) fn address(bytes: &[u8; 16], v6: bool) -> IpAddr {
+    if v6 {
+        return Ipv6Addr::from(*bytes).into();
+    }
+    let [a, b, c, d, ..] = *bytes;
+    Ipv4Addr::new(a, b, c, d).into()
 }
 
 impl Packet {

@@ -38,6 +38,8 @@ pub struct Summary {
     pub kernel: String,
     /// The probe point that counts and its rung, `skb:kfree_skb by tp_btf`.
     pub hooks: String,
+    /// Clashes in conntrack that the kernel resolved, which are no drops; nothing where that is not known.
+    pub resolved_clashes: Option<u64>,
 }
 
 impl Summary {
@@ -48,6 +50,7 @@ impl Summary {
         show_benign: bool,
         kernel: String,
         hooks: String,
+        resolved_clashes: Option<u64>,
     ) -> Self {
         let rows = std::mem::take(&mut totals.rows)
             .into_iter()
@@ -60,7 +63,7 @@ impl Summary {
                 segments: row.segments,
             })
             .collect();
-        Self { totals, rows, show_benign, kernel, hooks }
+        Self { totals, rows, show_benign, kernel, hooks, resolved_clashes }
     }
 
     /// Counts by cause and class, most first.

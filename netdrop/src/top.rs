@@ -44,8 +44,10 @@ pub struct Plan {
     pub interval: Duration,
     /// End after this many.
     pub iterations: Option<u64>,
-    /// The one rung to use; nothing for the best that loads.
-    pub rung: Option<Rung>,
+    /// The rungs to use, for probe points that have one of them; empty for the best that loads.
+    pub rungs: Vec<Rung>,
+    /// Whether `skb:consume_skb` may be hooked.
+    pub consume: bool,
     /// How.
     pub format: Format,
 }
@@ -83,7 +85,8 @@ pub async fn run(
         stack: false,
         buffer_bytes: MIN_BUFFER_BYTES,
         max_keys: None,
-        rung: plan.rung,
+        rungs: plan.rungs.clone(),
+        consume: plan.consume,
     };
     let mut judge = Judge::new(catalogue, kernel);
     let mut attributor = Attributor::new(HostPaths::default());
@@ -111,6 +114,7 @@ pub async fn run(
             tracer.detach()?;
         }
         let now = Instant::now();
+        let resolved_clashes = tracer.resolved_clashes();
         let totals = Totals::new(&tracer.counters()?, &mut judge, &plan.filter.causes, None, now - started);
         let summary = Summary::new(
             totals,
@@ -118,6 +122,7 @@ pub async fn run(
             plan.all,
             kernel.release.clone(),
             hooks(&tracer),
+            resolved_clashes,
         );
         let added = added(&summary, &mut before);
         let table = Table { summary, added, time: Timestamp::now(), span: now - last };

@@ -2,7 +2,11 @@
 
 use std::{io, rc::Rc, time::Duration};
 
-use netdrop_common::event::{DropEvent, KEY_OVERFLOWED};
+use netdrop_common::{
+    codes::Conntrack,
+    event::{DropEvent, HAVE_LISTENER, KEY_OVERFLOWED, Listener},
+    facts::Facts,
+};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -12,12 +16,14 @@ use crate::{
     clock::Clock,
     decode::{Record, decode},
     event::{Event, Known},
-    evidence::Telling,
+    evidence::{Table, Telling},
+    inside::Inside,
     judge::{Judge, Judged, gather_table},
     kernel::Kernel,
     outlet::{Target, Written},
     output::Sink,
     outputs::Outputs,
+    packet::Packet,
     say::say,
     signals::Signals,
     summary::Summary,
@@ -52,8 +58,10 @@ pub struct Plan {
     pub buffer_bytes: u32,
     /// Keys of the counter map; nothing for the usual number.
     pub max_keys: Option<u32>,
-    /// The one rung to use; nothing for the best that loads.
-    pub rung: Option<Rung>,
+    /// The rungs to use, for probe points that have one of them; empty for the best that loads.
+    pub rungs: Vec<Rung>,
+    /// Whether `skb:consume_skb` may be hooked.
+    pub consume: bool,
     /// Debug messages of the kernel side.
     pub log: LogLevel,
 }
@@ -92,6 +100,7 @@ enum End {
 struct Pipeline<'k> {
     judge: Judge<'k>,
     attributor: Attributor,
+    inside: Inside,
     causes: Vec<String>,
     all: bool,
     count: Option<u64>,
@@ -111,7 +120,7 @@ impl Pipeline<'_> {
     }
 
     fn record(&mut self, record: &[u8], clock: Clock, mut show: impl FnMut(&Event)) {
-        let Record { event, stack } = match decode(record) {
+        let record = match decode(record) {
             Ok(record) => record,
             Err(error) => {
                 if self.tally.unreadable == 0 {
@@ -121,6 +130,7 @@ impl Pipeline<'_> {
                 return;
             }
         };
+        let event = &record.event;
         let judged = self.judge.judge(&event.key);
         let keyless = event.have & KEY_OVERFLOWED != 0;
         if !wanted(&self.causes, &judged.cause) || keyless && !self.causes.is_empty() {
@@ -132,7 +142,7 @@ impl Pipeline<'_> {
             self.tally.counted_only += 1;
         } else {
             self.tally.shown += 1;
-            let event = self.event(&event, &stack, clock, judged);
+            let event = self.event(&record, clock, judged);
             show(&event);
         }
     }
@@ -148,9 +158,13 @@ impl Pipeline<'_> {
         Ok(of_interest.map(|(_, drop)| drop.lost).sum())
     }
 
-    fn event(&mut self, record: &DropEvent, stack: &[u64], clock: Clock, judged: Rc<Judged>) -> Event {
-        let attribution = NetnsId::of(&record.key).map(|id| self.attributor.lookup(id)).unwrap_or_default();
-        let hook = if judged.wants("netfilter") { stack } else { &[] };
+    fn event(&mut self, record: &Record, clock: Clock, judged: Rc<Judged>) -> Event {
+        let Record { event: record, stack, connections } = record;
+        let netns = NetnsId::of(&record.key);
+        let attribution = netns.map(|id| self.attributor.lookup(id)).unwrap_or_default();
+        let packet = Packet::from_event(record);
+        let (listener, table) = self.ask(record, &judged, &packet);
+        let hook = if judged.wants("netfilter") { &stack[..] } else { &[] };
         let functions: Vec<_> = hook.iter().map(|frame| self.judge.caller(*frame)).collect();
         Event::new(
             record,
@@ -159,10 +173,33 @@ impl Pipeline<'_> {
                 attribution,
                 input: self.judge.function(record.dst_input),
                 telling: (!functions.is_empty()).then_some(Telling { functions: &functions }),
+                connections: *connections,
+                listener,
+                table,
+                packet,
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,
             },
         )
+    }
+}
+
+impl Pipeline<'_> {
+    /// Asks the namespace what the record should say and does not.
+    fn ask(&mut self, record: &DropEvent, judged: &Judged, packet: &Packet) -> (Option<Listener>, Table) {
+        let Some(netns) = NetnsId::of(&record.key) else { return (None, Table::default()) };
+        let attributor = &self.attributor;
+        let open = || attributor.open(netns);
+        let half_told = record.have & HAVE_LISTENER != 0 && record.listener.port == 0;
+        let listener = if judged.wants("listen") && half_told {
+            self.inside.listener(netns, packet, open)
+        } else {
+            None
+        };
+        let full = Facts(record.key.facts).conntrack() == Conntrack::TableFull;
+        let table =
+            if judged.wants("conntrack") && full { self.inside.table(netns, open) } else { Table::default() };
+        (listener, table)
     }
 }
 
@@ -186,11 +223,13 @@ pub async fn run(
         stack: plan.stack,
         buffer_bytes: plan.buffer_bytes,
         max_keys: plan.max_keys,
-        rung: plan.rung,
+        rungs: plan.rungs.clone(),
+        consume: plan.consume,
     };
     let mut pipeline = Pipeline {
         judge: Judge::new(catalogue, kernel),
         attributor: Attributor::new(HostPaths::default()),
+        inside: Inside::default(),
         causes: plan.filter.causes.clone(),
         all: plan.all,
         count: plan.count,
@@ -228,6 +267,7 @@ pub async fn run(
         return Ok(());
     }
     losses.report(&tracer, &mut pipeline, &mut outputs)?;
+    let resolved_clashes = tracer.resolved_clashes();
     let counters = tracer.counters()?;
     let tally = plan.events.then_some(pipeline.tally);
     let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
@@ -241,6 +281,7 @@ pub async fn run(
         plan.all,
         kernel.release.clone(),
         hooks(&tracer),
+        resolved_clashes,
     );
     outputs.summary(&summary);
     outputs.flush(&mut signals).await;

@@ -15,7 +15,8 @@ mod processes;
 pub(crate) mod untrusted;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,8 @@ struct Live {
     /// none owns it.
     shared_with_host: bool,
     pids: Vec<u32>,
+    /// Where it is mounted.
+    mounts: Vec<PathBuf>,
 }
 
 /// A remembered answer.
@@ -183,6 +186,15 @@ impl Attributor {
     #[must_use]
     pub fn closed_processes(&self) -> usize {
         self.closed
+    }
+
+    /// Opens the namespace `id`, as the last scan knows it: by a mount, else by one of its processes. What is open keeps
+    /// the namespace alive, so it is to be closed soon.
+    #[must_use]
+    pub fn open(&self, id: NetnsId) -> Option<OwnedFd> {
+        let live = self.live.get(&id.inode).filter(|live| live.id.may_be(id))?;
+        let links = live.pids.iter().map(|pid| processes::link(&self.paths.proc_root, *pid));
+        live.mounts.iter().cloned().chain(links).find_map(|path| nsfs::open(&path, id.inode).ok())
     }
 
     fn lookup_at(&mut self, id: NetnsId, now: Instant) -> Attribution {
@@ -266,20 +278,22 @@ impl Attributor {
         let found = processes::namespaces(proc_root);
         self.closed = found.closed;
         self.live.clear();
-        let mut add = |id: NetnsId, pids: &[u32]| {
+        let mut add = |id: NetnsId, pids: &[u32], mount: Option<&Path>| {
             let live = self.live.entry(id.inode).or_insert_with(|| Live {
                 id,
                 name: names.name(id.inode).map(|name| printable(name).into()),
                 shared_with_host: names.is_host(id.inode),
                 pids: Vec::new(),
+                mounts: Vec::new(),
             });
             live.pids.extend_from_slice(pids);
+            live.mounts.extend(mount.map(Path::to_owned));
         };
         if let Some(host) = names.host() {
-            add(host, &[]);
+            add(host, &[1], None);
         }
         for mount in names.mounts() {
-            add(mount.identify(), &[]);
+            add(mount.identify(), &[], Some(&mount.path));
         }
         for (inode, pids) in &found.by_inode {
             if names.is_host(*inode) {
@@ -288,7 +302,7 @@ impl Attributor {
             // The first that is still there speaks for all.
             let id = pids.iter().find_map(|pid| netns::identify_link(&processes::link(proc_root, *pid)));
             if let Some(id) = id.filter(|id| id.inode == *inode) {
-                add(id, pids);
+                add(id, pids, None);
             }
         }
     }

@@ -25,13 +25,21 @@ const NS_GET_ID: Opcode = ioctl::opcode::read::<u64>(NSIO, 13);
 /// Identity of the network namespace that `path` names, a link of procfs or a mount. The file is open
 /// only for as long as this takes: an open one keeps its namespace alive.
 pub(super) fn identify(path: &Path) -> io::Result<NetnsId> {
+    let namespace = network(path)?;
+    Ok(NetnsId { inode: namespace.inode()?, cookie: namespace.cookie() })
+}
+
+/// Opens the network namespace that `path` names, if it has this inode.
+pub(super) fn open(path: &Path, inode: u32) -> io::Result<OwnedFd> {
+    let namespace = network(path)?;
+    if namespace.inode()? == inode { Ok(namespace.0) } else { Err(other_file()) }
+}
+
+fn network(path: &Path) -> io::Result<Namespace> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let namespace = Namespace::from(openat(CWD, path, flags, Mode::empty())?)?;
     // A mount shows its own path where procfs shows `net:[…]`, so the descriptor must tell the kind.
-    if namespace.kind()? != libc::CLONE_NEWNET {
-        return Err(other_file());
-    }
-    Ok(NetnsId { inode: namespace.inode()?, cookie: namespace.cookie() })
+    if namespace.kind()? == libc::CLONE_NEWNET { Ok(namespace) } else { Err(other_file()) }
 }
 
 pub(super) fn other_file() -> io::Error {

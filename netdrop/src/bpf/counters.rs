@@ -35,6 +35,8 @@ pub struct Cells {
     pub overflow: u64,
     /// Matched, but the ring had no room for the event.
     pub lost: u64,
+    /// Clashes in conntrack that the kernel resolved: no drops.
+    pub resolved: u64,
 }
 
 /// The two counter maps.
@@ -72,6 +74,7 @@ impl CounterMaps {
             undecidable: cell(cell::UNDECIDABLE)?,
             overflow: cell(cell::OVERFLOW)?,
             lost: cell(cell::LOST)?,
+            resolved: cell(cell::RESOLVED)?,
         };
         Ok((drops, cells))
     }

@@ -36,8 +36,23 @@ pub struct Settings {
     pub buffer_bytes: u32,
     /// Keys of the counter map; nothing for as many as this machine's CPUs allow.
     pub max_keys: Option<u32>,
-    /// The one rung to use; nothing for the best that loads.
-    pub rung: Option<Rung>,
+    /// The rungs to use, for probe points that have one of them; empty for the best that loads.
+    pub rungs: Vec<Rung>,
+    /// Whether `skb:consume_skb` may be hooked, where nothing better shows SYNs that a listener gives up.
+    pub consume: bool,
+}
+
+impl Settings {
+    /// Whether counters are looked at.
+    pub(super) fn witness(&self) -> bool {
+        !self.rungs.contains(&Rung::Inference) && !self.rungs.contains(&Rung::Empty)
+    }
+
+    /// Whether function hooks are tried at all.
+    pub(super) fn function_hooks(&self) -> bool {
+        let other = [Rung::Witness, Rung::Inference, Rung::Empty];
+        self.rungs.contains(&Rung::Kprobe) || !self.rungs.iter().any(|rung| other.contains(rung))
+    }
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -49,6 +64,10 @@ pub(super) struct Globals {
     emit_events: u8,
     emit_stack: u8,
     netfilter: [Text; 1],
+    witness: u8,
+    verdict_hooks: u8,
+    syn_consumer: [Text; 1],
+    tcp_conn_request: u64,
     wake_bytes: u32,
     gather: [u16; GATHER_TABLE],
     offsets: Vec<(&'static str, u16)>,
@@ -94,7 +113,11 @@ impl Globals {
         let mut globals = Self {
             emit_events: settings.events.into(),
             emit_stack: settings.stack.into(),
-            netfilter: [Text(if settings.events { netfilter(kernel) } else { TextRange::default() })],
+            netfilter: [Text(text_of(kernel, "nf_hook_slow"))],
+            witness: settings.witness().into(),
+            verdict_hooks: (settings.function_hooks() && kernel.has_kprobes).into(),
+            syn_consumer: [Text(text_of(kernel, "tcp_rcv_state_process"))],
+            tcp_conn_request: text_of(kernel, "tcp_conn_request").start,
             wake_bytes: settings.buffer_bytes / 4,
             gather: settings.gather,
             offsets: layout.offsets.clone(),
@@ -136,6 +159,10 @@ impl Globals {
             .override_global("EMIT_EVENTS", &self.emit_events, true)
             .override_global("EMIT_STACK", &self.emit_stack, true)
             .override_global("NETFILTER_TEXT", &self.netfilter[..], true)
+            .override_global("WITNESS", &self.witness, true)
+            .override_global("VERDICT_HOOKS", &self.verdict_hooks, true)
+            .override_global("SYN_CONSUMER", &self.syn_consumer[..], true)
+            .override_global("TCP_CONN_REQUEST", &self.tcp_conn_request, true)
             .override_global("WAKE_BYTES", &self.wake_bytes, true)
             .override_global("GATHER", &self.gather[..], true)
             .override_global("FILTER_REASON_MODE", &self.reason_mode, true)
@@ -160,9 +187,9 @@ impl Globals {
     }
 }
 
-/// The function that runs netfilter hooks; nowhere when that is not known.
-fn netfilter(kernel: &Kernel) -> TextRange {
-    let ranges = kernel.symbols.as_ref().map(|symbols| symbols.ranges("nf_hook_slow")).unwrap_or_default();
+/// A function's code; nowhere when that is not known.
+fn text_of(kernel: &Kernel, function: &str) -> TextRange {
+    let ranges = kernel.symbols.as_ref().map(|symbols| symbols.ranges(function)).unwrap_or_default();
     ranges.first().map_or_else(TextRange::default, |(start, end)| TextRange { start: *start, end: *end })
 }
 

@@ -1,65 +1,83 @@
-//! One program on one tracepoint: loaded, attached, detached.
+//! The programs of one probe point: loaded, attached, detached.
 
 use std::os::fd::AsFd as _;
 
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, Program, ProgramError, RawTracePoint, raw_trace_point::RawTracePointLinkId,
+        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLinkId,
+        fexit::FExitLinkId, kprobe::KProbeLinkId, raw_trace_point::RawTracePointLinkId,
         tp_btf::BtfTracePointLinkId,
     },
 };
 
 use super::{
     fdinfo,
-    probe::{Probe, ProbeReport, Rung},
+    probe::{Probe, ProbeReport, Rung, Target, Way},
     tracer::LoadError,
 };
 use crate::{kernel::Kernel, say::chain};
 
-/// A loaded program and, while it is attached, its link.
+/// The loaded programs of a rung and, while they are attached, their links.
 pub(super) struct Hook {
     probe: &'static Probe,
+    parts: Vec<Part>,
+}
+
+struct Part {
     program: String,
+    target: Target,
     link: Option<Link>,
 }
 
 enum Link {
     TpBtf(BtfTracePointLinkId),
     RawTp(RawTracePointLinkId),
+    Fentry(FEntryLinkId),
+    Fexit(FExitLinkId),
+    Kprobe(KProbeLinkId),
+}
+
+/// What hooks are made of and by.
+pub(super) struct Loader<'a> {
+    pub(super) btf: &'a Btf,
+    pub(super) kernel: &'a Kernel,
+    /// The rungs to use; empty for the best that loads.
+    pub(super) only: &'a [Rung],
+    /// Whether `skb:consume_skb` may be hooked.
+    pub(super) consume: bool,
 }
 
 impl Hook {
-    /// Loads the best program for the probe point that the kernel takes, or the one for `rung` alone, and
-    /// notes in the report how that went. Nothing when none loaded.
+    /// Loads the best rung that the kernel takes and notes in the report how that went. Nothing when none loaded, or
+    /// the one that did needs no program. All but the probe point that counts are attached at once: kprobes load
+    /// where they cannot be attached, and then the next rung has its turn.
     ///
     /// # Errors
     ///
     /// When none loaded and nothing can be traced without it.
     pub(super) fn load(
         ebpf: &mut Ebpf,
-        btf: &Btf,
-        kernel: &Kernel,
+        loader: &Loader<'_>,
         probe: &'static Probe,
-        rung: Option<Rung>,
         report: &mut ProbeReport,
     ) -> Result<Option<Self>, LoadError> {
-        let only = rung.as_ref().map(std::slice::from_ref);
+        let ways = probe.ways(loader.kernel, loader.only, loader.consume);
+        if ways.is_empty() {
+            report.errors.push(format!("this kernel has no tracepoint {}", probe.name));
+        }
         let mut last = None;
-        for rung in only.unwrap_or(Rung::LADDER) {
-            let Some(program) = probe.program(kernel, *rung) else {
-                report.errors.push(format!("this kernel has no tracepoint {}", probe.name));
-                break;
-            };
-            match load(ebpf, &program, probe.tracepoint(), btf) {
-                Ok(instructions) => {
-                    report.rung = Some(*rung);
-                    report.program = Some(program.clone());
+        for way in ways {
+            match Self::try_way(ebpf, loader, probe, &way) {
+                Ok((hook, instructions)) => {
+                    report.rung = Some(way.rung);
+                    report.price = Some(way.price).filter(|price| !price.is_empty());
+                    report.programs = hook.parts.iter().map(|part| part.program.clone()).collect();
                     report.instructions = instructions;
-                    return Ok(Some(Self { probe, program, link: None }));
+                    return Ok((!hook.parts.is_empty()).then_some(hook));
                 }
                 Err(error) => {
-                    report.errors.push(format!("{}: {}", rung.as_str(), brief(&error)));
+                    report.errors.push(format!("{}: {}", way.rung.as_str(), brief(&error)));
                     last = Some(error);
                 }
             }
@@ -70,6 +88,36 @@ impl Hook {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Loads all programs of a rung, or none.
+    fn try_way(
+        ebpf: &mut Ebpf,
+        loader: &Loader<'_>,
+        probe: &'static Probe,
+        way: &Way,
+    ) -> Result<(Self, Option<u32>), ProgramError> {
+        let mut hook = Self { probe, parts: Vec::new() };
+        let mut instructions = None;
+        for (program, target) in &way.parts {
+            let loaded = load(ebpf, program, *target, loader.btf);
+            hook.parts.push(Part { program: program.clone(), target: *target, link: None });
+            match loaded {
+                Ok(Some(size)) => instructions = Some(instructions.unwrap_or(0) + size),
+                Ok(None) => {}
+                Err(error) => {
+                    hook.unload(ebpf);
+                    return Err(error);
+                }
+            }
+        }
+        if !probe.required()
+            && let Err(error) = hook.try_attach(ebpf)
+        {
+            hook.unload(ebpf);
+            return Err(error);
+        }
+        Ok((hook, instructions))
     }
 
     /// The kernel's name of its probe point.
@@ -84,38 +132,76 @@ impl Hook {
 
     /// Attaches it.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
-        let link = match program(ebpf, &self.program) {
-            Ok(Program::BtfTracePoint(program)) => program.attach().map(Link::TpBtf),
-            Ok(Program::RawTracePoint(program)) => program.attach(self.probe.tracepoint()).map(Link::RawTp),
-            Ok(_) => Err(ProgramError::UnexpectedProgramType),
-            Err(error) => Err(error),
-        };
-        let link = link.map_err(|error| LoadError::of(&format!("attach to {}", self.probe.name), error))?;
-        self.link = Some(link);
+        self.try_attach(ebpf).map_err(|error| LoadError::of(&format!("attach to {}", self.probe.name), error))
+    }
+
+    fn try_attach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+        // The return first: an entry whose return is not seen would be remembered for nothing.
+        for part in self.parts.iter_mut().rev() {
+            let link = match (program(ebpf, &part.program)?, part.target) {
+                (Program::BtfTracePoint(program), Target::TpBtf(_)) => Link::TpBtf(program.attach()?),
+                (Program::RawTracePoint(program), Target::RawTp(name)) => Link::RawTp(program.attach(name)?),
+                (Program::FEntry(program), Target::Fentry(_)) => Link::Fentry(program.attach()?),
+                (Program::FExit(program), Target::Fexit(_)) => Link::Fexit(program.attach()?),
+                (Program::KProbe(program), Target::Kprobe(name)) => Link::Kprobe(program.attach(name, 0)?),
+                _ => return Err(ProgramError::UnexpectedProgramType),
+            };
+            part.link = Some(link);
+        }
         Ok(())
     }
 
     /// Detaches it: from here on it does not run.
     pub(super) fn detach(&mut self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
-        let Some(link) = self.link.take() else { return Ok(()) };
-        let detached = program(ebpf, &self.program).and_then(|program| match link {
-            Link::TpBtf(link) => <&mut BtfTracePoint>::try_from(program)?.detach(link),
-            Link::RawTp(link) => <&mut RawTracePoint>::try_from(program)?.detach(link),
-        });
-        detached.map_err(|error| LoadError::of(&format!("detach from {}", self.probe.name), error))
+        self.try_detach(ebpf)
+            .map_err(|error| LoadError::of(&format!("detach from {}", self.probe.name), error))
+    }
+
+    fn try_detach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+        for part in &mut self.parts {
+            let Some(link) = part.link.take() else { continue };
+            let program = program(ebpf, &part.program)?;
+            match link {
+                Link::TpBtf(link) => <&mut BtfTracePoint>::try_from(program)?.detach(link),
+                Link::RawTp(link) => <&mut RawTracePoint>::try_from(program)?.detach(link),
+                Link::Fentry(link) => <&mut FEntry>::try_from(program)?.detach(link),
+                Link::Fexit(link) => <&mut FExit>::try_from(program)?.detach(link),
+                Link::Kprobe(link) => <&mut KProbe>::try_from(program)?.detach(link),
+            }?;
+        }
+        Ok(())
+    }
+
+    /// Gives up what was loaded of a rung that does not work.
+    fn unload(&mut self, ebpf: &mut Ebpf) {
+        let _gone_anyway = self.try_detach(ebpf);
+        for part in &self.parts {
+            let _not_loaded = match program(ebpf, &part.program) {
+                Ok(Program::BtfTracePoint(program)) => program.unload(),
+                Ok(Program::RawTracePoint(program)) => program.unload(),
+                Ok(Program::FEntry(program)) => program.unload(),
+                Ok(Program::FExit(program)) => program.unload(),
+                Ok(Program::KProbe(program)) => program.unload(),
+                _ => Ok(()),
+            };
+        }
     }
 
     /// Runs the kernel skipped so far, see `recursion_misses`.
     pub(super) fn missed(&self, ebpf: &Ebpf) -> Result<u64, LoadError> {
-        let fd = match ebpf.program(&self.program) {
-            Some(Program::BtfTracePoint(program)) => program.fd(),
-            Some(Program::RawTracePoint(program)) => program.fd(),
-            _ => return Ok(0),
-        };
-        let fd = fd.map_err(|error| LoadError::of("find the program's descriptor", error))?;
-        let misses = fdinfo::recursion_misses(fd.as_fd())
-            .map_err(|source| LoadError::Io { action: "read the program's figures", source })?;
-        Ok(misses.unwrap_or(0))
+        let mut missed = 0;
+        for part in &self.parts {
+            let fd = match ebpf.program(&part.program) {
+                Some(Program::BtfTracePoint(program)) => program.fd(),
+                Some(Program::RawTracePoint(program)) => program.fd(),
+                _ => continue,
+            };
+            let fd = fd.map_err(|error| LoadError::of("find the program's descriptor", error))?;
+            let misses = fdinfo::recursion_misses(fd.as_fd())
+                .map_err(|source| LoadError::Io { action: "read the program's figures", source })?;
+            missed += misses.unwrap_or(0);
+        }
+        Ok(missed)
     }
 }
 
@@ -124,14 +210,31 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Progra
 }
 
 /// Loads a program and returns its size in instructions, where the kernel says.
-fn load(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<Option<u32>, ProgramError> {
-    let program = program(ebpf, name)?;
-    match program {
-        Program::BtfTracePoint(program) => program.load(tracepoint, btf)?,
-        Program::RawTracePoint(program) => program.load()?,
+fn load(ebpf: &mut Ebpf, name: &str, target: Target, btf: &Btf) -> Result<Option<u32>, ProgramError> {
+    let info = match (program(ebpf, name)?, target) {
+        (Program::BtfTracePoint(program), Target::TpBtf(tracepoint)) => {
+            program.load(tracepoint, btf)?;
+            program.info()
+        }
+        (Program::RawTracePoint(program), Target::RawTp(_)) => {
+            program.load()?;
+            program.info()
+        }
+        (Program::FEntry(program), Target::Fentry(function)) => {
+            program.load(function, btf)?;
+            program.info()
+        }
+        (Program::FExit(program), Target::Fexit(function)) => {
+            program.load(function, btf)?;
+            program.info()
+        }
+        (Program::KProbe(program), Target::Kprobe(_)) => {
+            program.load()?;
+            program.info()
+        }
         _ => return Err(ProgramError::UnexpectedProgramType),
-    }
-    Ok(program.info().ok().and_then(|info| info.size_translated()).map(|bytes| bytes / 8))
+    };
+    Ok(info.ok().and_then(|info| info.size_translated()).map(|bytes| bytes / 8))
 }
 
 /// Why a program did not load, in a line: of the verifier's whole account, its objection.

@@ -13,6 +13,7 @@ mod pod;
 mod probe;
 mod ring;
 mod tracer;
+mod witness;
 
 pub use counters::{Cells, Counters};
 pub use fdinfo::missed_by_running_programs;

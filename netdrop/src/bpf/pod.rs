@@ -3,6 +3,7 @@
 use netdrop_common::{
     filter::{Cidr, PortRange, TextRange},
     key::{DropCount, DropKey},
+    witness::Step,
 };
 
 macro_rules! pod {
@@ -24,4 +25,5 @@ pod! {
     Ports(PortRange);
     Text(TextRange);
     Network(Cidr);
+    Answer(Step);
 }

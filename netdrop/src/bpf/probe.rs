@@ -1,6 +1,5 @@
 //! Probe points and the rungs they are observed by.
 
-use super::tracer::LoadError;
 use crate::kernel::Kernel;
 
 /// A way to observe a probe point.
@@ -11,36 +10,88 @@ pub enum Rung {
     TpBtf,
     /// Raw tracepoint (since 4.17): the same code, each load a helper call.
     RawTp,
+    /// BTF-typed hooks at entry and return of a function of the kernel image (fentry and fexit, since 5.5).
+    Fexit,
+    /// Breakpoints at entry and return of a function, also of a module (kprobe and kretprobe).
+    Kprobe,
+    /// No hook of its own: kernel counters that moved on the same CPU just before.
+    Witness,
+    /// Neither: concluded from reason and place of a drop, where that is possible.
+    Inference,
     /// On no ladder: a program that does nothing, to measure what being attached costs.
     Empty,
 }
 
 impl Rung {
-    /// Rungs of a tracepoint, best first.
-    pub(super) const LADDER: &[Self] = &[Self::TpBtf, Self::RawTp];
-
     /// The kernel's name of this kind of program.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TpBtf => "tp_btf",
             Self::RawTp => "raw_tp",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Witness => "witness",
+            Self::Inference => "inference",
             Self::Empty => "empty",
         }
+    }
+}
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A tracepoint, with typed arguments.
+    TpBtf(&'static str),
+    /// A tracepoint.
+    RawTp(&'static str),
+    /// Entry of a function of the kernel image.
+    Fentry(&'static str),
+    /// Return of a function of the kernel image.
+    Fexit(&'static str),
+    /// Entry or return of any function, whichever the program is for.
+    Kprobe(&'static str),
+}
+
+/// One rung of a ladder: the programs that make it, all or none.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// The rung.
+    pub(super) rung: Rung,
+    /// Name of each kernel-side program, as `netdrop-ebpf/src/main.rs` has it, and its target.
+    pub(super) parts: Vec<(String, Target)>,
+    /// What it costs, for people.
+    pub(super) price: &'static str,
+}
+
+impl Way {
+    fn new(rung: Rung, price: &'static str, parts: &[(&str, Target)]) -> Self {
+        let parts = parts.iter().map(|(program, target)| ((*program).to_owned(), *target)).collect();
+        Self { rung, parts, price }
+    }
+
+    /// Both kinds of tracepoint program, the better first; `program` and `program_raw`.
+    fn tracepoint(program: &str, tracepoint: &'static str, price: &'static str) -> Vec<Self> {
+        vec![
+            Self::new(Rung::TpBtf, price, &[(program, Target::TpBtf(tracepoint))]),
+            Self::new(Rung::RawTp, price, &[(&format!("{program}_raw"), Target::RawTp(tracepoint))]),
+        ]
     }
 }
 
 /// A place where the kernel is observed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
-    /// The kernel's name of it, `subsystem:event`.
+    /// The kernel's name of it: `subsystem:event`, or a function.
     pub(super) name: &'static str,
     /// What is seen through it.
     pub(super) shows: &'static str,
     /// What is not known without it; nothing where netdrop cannot do without.
     pub(super) costs: Option<&'static str>,
-    /// The program for this kernel; nothing when the kernel has no such tracepoint.
-    program: fn(&Kernel) -> Option<&'static str>,
+    /// Whether what it sees goes into events alone.
+    pub(super) for_events: bool,
+    /// The ladder on this kernel, best rung first. Empty when the kernel has no such place.
+    ways: fn(&Kernel, consume: bool) -> Vec<Way>,
 }
 
 impl Probe {
@@ -50,35 +101,146 @@ impl Probe {
             name: "skb:kfree_skb",
             shows: "every skb that is freed without being delivered",
             costs: None,
-            program: |kernel| Some(kernel.kfree_skb.program()),
+            for_events: false,
+            ways: |kernel, _| {
+                Way::tracepoint(kernel.kfree_skb.program(), "kfree_skb", "one run for each dropped skb")
+            },
         },
         Self {
             name: "icmp:icmp_send",
             shows: "packets whose sender is told by ICMP: tells REJECT from DROP",
             costs: Some("the verdict of netfilter rules is not known"),
-            program: |kernel| kernel.has_icmp_send.then_some("icmp_send"),
+            for_events: true,
+            ways: |kernel, _| {
+                if kernel.has_icmp_send {
+                    Way::tracepoint("icmp_send", "icmp_send", "one run for each ICMP error")
+                } else {
+                    Vec::new()
+                }
+            },
+        },
+        Self {
+            name: "tcp_conn_request",
+            shows: "SYNs that a listener gives up: accept queue or SYN queue full",
+            costs: Some(
+                "a SYN lost on a full queue is not seen: the kernel consumes it, and only counters move",
+            ),
+            for_events: false,
+            ways: tcp_conn_request,
+        },
+        Self {
+            name: "__nf_conntrack_confirm",
+            shows: "new connections that could not be entered into the conntrack table",
+            costs: Some("drops by connection tracking read like those of a rule, inferred"),
+            for_events: false,
+            ways: |_, _| {
+                module_function(
+                    "__nf_conntrack_confirm",
+                    "nf_conntrack_confirm",
+                    "two probes for each new connection",
+                )
+            },
+        },
+        Self {
+            name: "nf_ct_resolve_clash",
+            shows: "which of two connections that clash in conntrack goes on",
+            costs: Some("a clash in conntrack reads like a rule, inferred"),
+            for_events: false,
+            ways: |_, _| {
+                module_function("nf_ct_resolve_clash", "nf_ct_resolve_clash", "two probes for each clash")
+            },
+        },
+        Self {
+            name: "tcp_drop",
+            shows: "what TCP discards without skb:kfree_skb, before 5.17",
+            costs: Some(
+                "segments that TCP discards (buffer full, out of window, PAWS) are not seen on this kernel",
+            ),
+            for_events: false,
+            ways: |kernel, _| {
+                if kernel.hides_tcp_drops() {
+                    vec![
+                        Way::new(
+                            Rung::Kprobe,
+                            "one probe for each segment that TCP discards",
+                            &[("tcp_drop_kprobe", Target::Kprobe("tcp_drop"))],
+                        ),
+                        Way::new(Rung::Inference, "nothing", &[]),
+                    ]
+                } else {
+                    Vec::new()
+                }
+            },
         },
     ];
-
-    /// The tracepoint, without its subsystem.
-    pub(super) fn tracepoint(&self) -> &'static str {
-        self.name.split_once(':').map_or(self.name, |(_, event)| event)
-    }
 
     /// Whether nothing can be traced without it.
     pub(super) const fn required(&self) -> bool {
         self.costs.is_none()
     }
 
-    /// Name of the kernel-side program that observes it by this rung, as `netdrop-ebpf/src/main.rs` has it.
-    pub(super) fn program(&self, kernel: &Kernel, rung: Rung) -> Option<String> {
-        let program = (self.program)(kernel)?;
-        Some(match rung {
-            Rung::TpBtf => program.to_owned(),
-            Rung::RawTp => format!("{program}_raw"),
-            Rung::Empty => "kfree_skb_empty".to_owned(),
-        })
+    /// Whether this kernel needs no such probe point: what it would show is seen through another.
+    pub(super) fn is_needless(&self, kernel: &Kernel) -> bool {
+        self.name == "tcp_drop" && !kernel.hides_tcp_drops()
     }
+
+    /// The rungs to try, best first: those of `only` where the ladder has some of them, else all. `consume` says
+    /// whether `skb:consume_skb` may be hooked.
+    pub(super) fn ways(&self, kernel: &Kernel, only: &[Rung], consume: bool) -> Vec<Way> {
+        if only.contains(&Rung::Empty) {
+            let empty = ("kfree_skb_empty", Target::TpBtf("kfree_skb"));
+            return if self.required() { vec![Way::new(Rung::Empty, "", &[empty])] } else { Vec::new() };
+        }
+        let mut ways = (self.ways)(kernel, consume);
+        if ways.iter().any(|way| only.contains(&way.rung)) {
+            ways.retain(|way| only.contains(&way.rung));
+        }
+        ways
+    }
+}
+
+fn tcp_conn_request(kernel: &Kernel, consume: bool) -> Vec<Way> {
+    const NAME: &str = "tcp_conn_request";
+    let mut ways = Vec::new();
+    if kernel.has_tcp_conn_request {
+        ways.push(Way::new(
+            Rung::Fexit,
+            "two runs for each SYN that reaches a listener",
+            &[
+                ("tcp_conn_request_fentry", Target::Fentry(NAME)),
+                ("tcp_conn_request_fexit", Target::Fexit(NAME)),
+            ],
+        ));
+        ways.push(Way::new(
+            Rung::Kprobe,
+            "two probes for each SYN that reaches a listener",
+            &[
+                ("tcp_conn_request_kprobe", Target::Kprobe(NAME)),
+                ("tcp_conn_request_kretprobe", Target::Kprobe(NAME)),
+            ],
+        ));
+    }
+    if consume && let Some(program) = kernel.consume_skb {
+        let price = "a few instructions for each skb that the kernel consumes, more for each SYN";
+        let ways_to_consume = Way::tracepoint(program, "consume_skb", price);
+        ways.extend(ways_to_consume.into_iter().map(|way| Way { rung: Rung::Witness, ..way }));
+    }
+    ways.push(Way::new(Rung::Inference, "nothing", &[]));
+    ways
+}
+
+/// The ladder of a function of a module whose drops show at `skb:kfree_skb`.
+fn module_function(function: &'static str, program: &str, price: &'static str) -> Vec<Way> {
+    let (entry, exit) = (format!("{program}_kprobe"), format!("{program}_kretprobe"));
+    vec![
+        Way::new(
+            Rung::Kprobe,
+            price,
+            &[(&entry, Target::Kprobe(function)), (&exit, Target::Kprobe(function))],
+        ),
+        Way::new(Rung::Witness, "a look at the counters for each drop by netfilter", &[]),
+        Way::new(Rung::Inference, "nothing", &[]),
+    ]
 }
 
 /// How one probe point is observed in this run.
@@ -90,13 +252,15 @@ pub struct ProbeReport {
     pub shows: &'static str,
     /// What is not known without it; nothing where netdrop cannot do without.
     pub costs: Option<&'static str>,
-    /// The rung that loaded; nothing when none did.
+    /// The rung that is used; nothing when there is none.
     pub rung: Option<Rung>,
-    /// The program that was chosen for this kernel's arguments.
-    pub program: Option<String>,
-    /// Instructions after verification and dead-code removal, where the kernel says.
+    /// What it costs.
+    pub price: Option<&'static str>,
+    /// The programs that were chosen for this kernel; none for a rung without one.
+    pub programs: Vec<String>,
+    /// Their instructions after verification and dead-code removal, where the kernel says.
     pub instructions: Option<u32>,
-    /// Why better rungs, or all, did not load.
+    /// Why better rungs, or all, are not used.
     pub errors: Vec<String>,
 }
 
@@ -107,10 +271,19 @@ impl ProbeReport {
         Self { errors: vec![error], ..Self::untried(&Probe::ALL[0]) }
     }
 
-    /// Notes that the program which loaded could not be attached.
-    pub(super) fn failed_to_attach(&mut self, error: &LoadError) {
-        self.rung = None;
-        self.errors.push(error.to_string());
+    /// Notes that there are no counters to look at.
+    pub(super) fn without_witness(&mut self, why: &str) {
+        self.rung = Some(Rung::Inference);
+        self.price = None;
+        self.programs.clear();
+        self.instructions = None;
+        self.errors.push(format!("witness: {why}"));
+    }
+
+    /// Whether what the probe point shows is observed.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.rung.is_some_and(|rung| rung != Rung::Inference)
     }
 
     /// A probe point nothing has been tried for.
@@ -120,7 +293,8 @@ impl ProbeReport {
             shows: probe.shows,
             costs: probe.costs,
             rung: None,
-            program: None,
+            price: None,
+            programs: Vec::new(),
             instructions: None,
             errors: Vec::new(),
         }

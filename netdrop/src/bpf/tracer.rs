@@ -14,10 +14,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::{
     counters::{CounterMaps, Counters},
     globals::{Globals, Settings},
-    hook::Hook,
+    hook::{Hook, Loader},
     log::{self, LogLevel, Stderr},
     probe::{Probe, ProbeReport, Rung},
     ring::EventRing,
+    witness::Witness,
 };
 use crate::{kernel::Kernel, say::chain};
 
@@ -113,7 +114,11 @@ pub struct Tracer {
     counters: CounterMaps,
     logger: Option<EbpfLogger<Stderr>>,
     reports: Vec<ProbeReport>,
+    witness: Option<Witness>,
 }
+
+/// The probe point of SYNs that a listener gives up.
+const LISTENER: &str = "tcp_conn_request";
 
 impl Tracer {
     /// Loads the kernel side with these settings and attaches it. Needs a running tokio reactor.
@@ -150,13 +155,16 @@ impl Tracer {
             CounterMaps::take(&mut ebpf).map_err(|source| LoadError::Map { map: "DROPS", source })?;
         let mut hooks = Vec::new();
         let mut reports = Vec::new();
+        let loader = Loader { btf: &btf, kernel, only: &settings.rungs, consume: settings.consume };
         for probe in Probe::ALL {
-            // What the others see goes into events, and nobody wants any.
-            if !probe.required() && (!settings.events || settings.rung == Some(Rung::Empty)) {
+            let no_use = probe.for_events && !settings.events
+                || !probe.required() && settings.rungs.contains(&Rung::Empty)
+                || probe.is_needless(kernel);
+            if no_use {
                 continue;
             }
             let mut report = ProbeReport::untried(probe);
-            hooks.extend(Hook::load(&mut ebpf, &btf, kernel, probe, settings.rung, &mut report)?);
+            hooks.extend(Hook::load(&mut ebpf, &loader, probe, &mut report)?);
             reports.push(report);
         }
         // The kernel's types took 20 MB, and the ring is about to be mapped: not both at once.
@@ -166,20 +174,42 @@ impl Tracer {
             .map_err(|source| LoadError::Map { map: "EVENTS", source })?;
         let ring = EventRing::new(ring)
             .map_err(|source| LoadError::Io { action: "watch the event ring", source })?;
-        // First those that tell more of a drop, so that the first drop has it too.
-        let mut attached = Vec::new();
-        for mut hook in hooks.into_iter().rev() {
-            match hook.attach(&mut ebpf) {
-                Ok(()) => attached.insert(0, hook),
-                Err(error) if hook.required() => return Err(error),
-                Err(error) => {
-                    for report in reports.iter_mut().filter(|report| report.name == hook.name()) {
-                        report.failed_to_attach(&error);
-                    }
-                }
+        // Last the one that counts: what the others know of its first drop must be there by then.
+        for hook in hooks.iter_mut().filter(|hook| hook.required()) {
+            hook.attach(&mut ebpf)?;
+        }
+        let witness =
+            if settings.witness() { Self::witness(&mut ebpf, &mut hooks, &mut reports) } else { None };
+        Ok(Self { ebpf, hooks, ring, counters, logger, reports, witness })
+    }
+
+    /// Primes the counter witness. Where that fails, rungs that rest on it are given up.
+    fn witness(ebpf: &mut Ebpf, hooks: &mut Vec<Hook>, reports: &mut [ProbeReport]) -> Option<Witness> {
+        let primed = Witness::load(ebpf).and_then(|mut witness| {
+            witness.prime(ebpf)?;
+            Ok(witness)
+        });
+        let error = match primed {
+            Ok(witness) => return Some(witness),
+            Err(error) => error.to_string(),
+        };
+        for report in reports {
+            // Function hooks at a listener compare counters, too.
+            let rests_on_counters = report.rung == Some(Rung::Witness) || report.name == LISTENER;
+            if rests_on_counters {
+                report.without_witness(&error);
             }
         }
-        Ok(Self { ebpf, hooks: attached, ring, counters, logger, reports })
+        hooks.retain_mut(|hook| hook.name() != LISTENER || hook.detach(ebpf).is_err());
+        None
+    }
+
+    /// How many clashes in conntrack the kernel resolved, in namespaces that the filter lets through; nothing where
+    /// that cannot be told.
+    pub fn resolved_clashes(&mut self) -> Option<u64> {
+        let witness = self.witness.as_ref()?;
+        witness.walk(&mut self.ebpf).ok()?;
+        self.counters.read().ok().map(|(_, cells)| cells.resolved)
     }
 
     /// How the probe points are observed.

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{block_on, failure::Unsupported, privilege};
 use crate::{
+    bpf::Rung,
     cause::{Catalogue, Class},
     doctor::{Report, State, examine},
     output::{prose::wrap, style::Page},
@@ -47,13 +48,17 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
     writeln!(out, "{heading}Kernel {} {}{heading:#}", report.kernel, report.machine)?;
     writeln!(out, "\n{heading}Probe points{heading:#}")?;
     for probe in &report.probes {
-        let (state, found) = match (probe.rung, &probe.program) {
-            (Some(rung), Some(program)) => {
-                let size =
-                    probe.instructions.map_or(String::new(), |count| format!(", {count} instructions"));
-                (State::Ok, format!("by {rung} ({program}{size}): {}", probe.shows))
+        let (state, found) = match probe.rung {
+            Some(rung) if rung != Rung::Inference.as_str() => {
+                let mut programs = probe.programs.join(", ");
+                if let Some(count) = probe.instructions {
+                    programs.push_str(&format!(", {count} instructions"));
+                }
+                let programs = if programs.is_empty() { programs } else { format!(" ({programs})") };
+                (State::Ok, format!("by {rung}{programs}: {}", probe.shows))
             }
-            _ => {
+            Some(_) => (State::Limited, "no hook, no counters: by inference alone".to_owned()),
+            None => {
                 let state = if probe.costs.is_some() { State::Limited } else { State::Missing };
                 (state, "not observed".to_owned())
             }
@@ -62,7 +67,11 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
         if let Some(error) = &probe.error {
             page.paragraphs(out, INDENT, &format!("why: {error}"))?;
         }
-        if let Some(costs) = probe.costs.filter(|_| probe.rung.is_none()) {
+        if let Some(price) = probe.price {
+            page.paragraphs(out, INDENT, &format!("price: {price}"))?;
+        }
+        let unobserved = probe.rung.is_none_or(|rung| rung == Rung::Inference.as_str());
+        if let Some(costs) = probe.costs.filter(|_| unobserved) {
             page.paragraphs(out, INDENT, &format!("costs: {costs}"))?;
         }
     }

@@ -1,15 +1,21 @@
-//! `--rung`: one way to observe instead of the best that loads, for tests and benchmarks.
+//! How the kernel is observed: `--no-consume`, and `--rung` for tests and benchmarks.
 
 use clap::{Args, ValueEnum};
 
 use crate::bpf::Rung;
 
-/// The rung argument, shared by commands that trace.
+/// Arguments shared by commands that trace.
 #[derive(Args, Debug)]
 pub(super) struct RungArgs {
-    /// Observe by this kind of program alone, instead of the best that loads; `empty` does nothing.
-    #[arg(long, value_name = "RUNG", hide = true)]
-    rung: Option<Choice>,
+    /// Do not hook skb:consume_skb: where tcp_conn_request() cannot be hooked, SYNs lost on a full queue are then not
+    /// seen.
+    #[arg(long)]
+    no_consume: bool,
+
+    /// Observe by these kinds of program alone, where a probe point has one of them, instead of the best that loads;
+    /// `empty` does nothing.
+    #[arg(long, value_name = "RUNG[,RUNG]", value_delimiter = ',', hide = true)]
+    rung: Vec<Choice>,
 }
 
 /// See [`Rung`].
@@ -18,16 +24,30 @@ pub(super) struct RungArgs {
 enum Choice {
     TpBtf,
     RawTp,
+    Fexit,
+    Kprobe,
+    Witness,
+    Inference,
     Empty,
 }
 
 impl RungArgs {
-    /// The rung asked for.
-    pub(super) fn rung(&self) -> Option<Rung> {
-        self.rung.map(|choice| match choice {
+    /// The rungs asked for.
+    pub(super) fn rungs(&self) -> Vec<Rung> {
+        let rung = |choice: &Choice| match choice {
             Choice::TpBtf => Rung::TpBtf,
             Choice::RawTp => Rung::RawTp,
+            Choice::Fexit => Rung::Fexit,
+            Choice::Kprobe => Rung::Kprobe,
+            Choice::Witness => Rung::Witness,
+            Choice::Inference => Rung::Inference,
             Choice::Empty => Rung::Empty,
-        })
+        };
+        self.rung.iter().map(rung).collect()
+    }
+
+    /// Whether `skb:consume_skb` may be hooked.
+    pub(super) const fn consume(&self) -> bool {
+        !self.no_consume
     }
 }

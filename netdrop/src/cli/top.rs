@@ -62,7 +62,8 @@ pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
         filter,
         interval: arguments.interval,
         iterations: arguments.iterations,
-        rung: arguments.rung.rung(),
+        rungs: arguments.rung.rungs(),
+        consume: arguments.rung.consume(),
         format,
     };
     let ready = |tracer: &Tracer| {

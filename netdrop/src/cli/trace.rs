@@ -116,7 +116,8 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
         duration: arguments.duration,
         buffer_bytes: arguments.buffer_size * 1024,
         max_keys: arguments.max_keys,
-        rung: arguments.rung.rung(),
+        rungs: arguments.rung.rungs(),
+        consume: arguments.rung.consume(),
         log: arguments.ebpf_log.into(),
     };
     let (mut json, mut text) = (Json, Text::new(Page::stdout()));

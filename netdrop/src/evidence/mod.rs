@@ -1,13 +1,21 @@
 //! The figures behind a verdict: what the kernel side read for the causes of a drop's reason, under the names
 //! of the JSON object `evidence`.
 
+mod conntrack;
+mod listen;
 mod netfilter;
 
-use netdrop_common::event::{
-    DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC, HAVE_ROUTE, HAVE_SOCKET_MEMORY,
+use netdrop_common::{
+    event::{
+        Connection, DropEvent, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC, HAVE_ROUTE,
+        HAVE_SOCKET_MEMORY, Listener,
+    },
+    witness::Cell,
 };
 use serde::Serialize;
 
+pub use conntrack::{Conntrack, Direction, Table, Winner};
+pub use listen::Listen;
 pub use netfilter::{Netfilter, Telling};
 
 use crate::{
@@ -39,6 +47,37 @@ pub struct Evidence {
     /// The netfilter hook.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netfilter: Option<Netfilter>,
+    /// What connection tracking knows of the packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<Conntrack>,
+    /// The listener's queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Listen>,
+    /// The kernel counter that speaks for the cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
+}
+
+/// A kernel counter that moved, on the same CPU, just before the drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Its name, as `nstat` (without `TcpExt`) and `conntrack -S` show it.
+    pub cell: &'static str,
+    /// By how much, at most 255.
+    pub delta: u8,
+}
+
+/// What was found out of a drop besides its record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found<'a> {
+    /// The surroundings of a netfilter hook.
+    pub telling: Option<&'a Telling<'a>>,
+    /// The packet's connection, and the one that was there first.
+    pub connections: Option<&'a [Connection; 2]>,
+    /// The listener, asked for where the hook did not have it.
+    pub listener: Option<Listener>,
+    /// State of the conntrack table.
+    pub table: Table,
 }
 
 /// Receive memory of the socket the packet was for, in bytes.
@@ -119,14 +158,14 @@ pub struct Qdisc {
 }
 
 impl Evidence {
-    /// What speaks for the cause of this record. `telling` has what the netfilter hook's surroundings say.
+    /// What speaks for the cause of this record.
     #[must_use]
     pub fn new(
         record: &DropEvent,
         judged: &Judged,
         packet: &Packet,
         device: Option<&str>,
-        telling: Option<&Telling<'_>>,
+        found: Found<'_>,
     ) -> Self {
         let have = |key: &str, bit: u16| judged.wants(key) && record.have & bit != 0;
         Self {
@@ -169,7 +208,16 @@ impl Evidence {
                 qlen: record.qdisc.qlen,
                 device: device.map(str::to_owned),
             }),
-            netfilter: telling.map(|telling| Netfilter::new(record, telling, packet.family)),
+            netfilter: found.telling.map(|telling| Netfilter::new(record, telling, packet.family)),
+            conntrack: if judged.wants("conntrack") {
+                Conntrack::new(found.connections, found.table)
+            } else {
+                None
+            },
+            listen: if judged.wants("listen") { Listen::new(record, found.listener) } else { None },
+            witness: Cell::from_code(record.witness_cell)
+                .filter(|_| judged.wants("witness"))
+                .map(|cell| Witness { cell: cell.name(), delta: record.witness_delta }),
         }
     }
 }

@@ -168,23 +168,29 @@ impl KernelBtf {
         Ok(enums)
     }
 
-    /// The value of an enumerator of an enum without a name; nothing when this kernel has none of that name.
+    /// Values of enumerators of enums without a name, in the order asked for; nothing for one that this kernel does
+    /// not have.
     ///
     /// # Errors
     ///
     /// When the type information is malformed.
-    pub fn anonymous_enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {
+    pub fn anonymous_enumerators(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, BtfError> {
+        let mut values = vec![None; wanted.len()];
         // By number: the list of all types without a name would hold every anonymous struct and union too.
         let ids = self.btf.resolve_ids_by_name("").map_err(|error| self.parse_error(&error))?;
         for id in ids {
             let Ok(Type::Enum(ty)) = self.btf.resolve_type_by_id(id) else { continue };
             for member in &ty.members {
-                if self.btf.resolve_name(member).map_err(|error| self.parse_error(&error))? == name {
-                    return Ok(Some(member.val()));
+                let name = self.btf.resolve_name(member).map_err(|error| self.parse_error(&error))?;
+                if let Some(at) = wanted.iter().position(|wanted| *wanted == name) {
+                    values[at].get_or_insert(member.val());
                 }
             }
+            if values.iter().all(Option::is_some) {
+                break;
+            }
         }
-        Ok(None)
+        Ok(values)
     }
 
     /// Types of a tracepoint's arguments (`TP_PROTO`) as the C programmer wrote them, without qualifiers:
@@ -206,6 +212,24 @@ impl KernelBtf {
                     .map(|p| self.spell(p))
                     .collect::<Result<_, _>>()
                     .map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Types of a function's arguments, spelled as for [`Self::tracepoint_arguments`]. Nothing when the kernel image has
+    /// no such function, or shows it not.
+    ///
+    /// # Errors
+    ///
+    /// When the type information is malformed.
+    pub fn function_arguments(&self, name: &str) -> Result<Option<Vec<String>>, BtfError> {
+        for ty in self.types(name)? {
+            let Type::Func(function) = ty else { continue };
+            for link in self.btf.chained_type_iter(&function) {
+                let Type::FuncProto(prototype) = link else { continue };
+                let arguments = prototype.parameters.iter().map(|p| self.spell(p));
+                return arguments.collect::<Result<_, _>>().map(Some);
             }
         }
         Ok(None)
@@ -350,15 +374,18 @@ mod tests {
         let arguments = btf.tracepoint_arguments("kfree_skb").unwrap().unwrap();
         assert_eq!(arguments[..2], ["struct sk_buff *", "void *"]);
         assert_eq!(btf.tracepoint_arguments("no_such_tracepoint").unwrap(), None);
+        let arguments = btf.function_arguments("tcp_conn_request").unwrap().unwrap();
+        assert_eq!(arguments[2..], ["struct sock *", "struct sk_buff *"]);
+        assert_eq!(btf.function_arguments("no_such_function").unwrap(), None);
         assert_eq!(btf.enumerators("no_such_enum").unwrap(), None);
     }
 
     #[test]
     fn enumerator_of_this_kernel() {
         let Some(btf) = vmlinux() else { return };
-        let index = btf.anonymous_enumerator("NEIGH_VAR_QUEUE_LEN_BYTES").unwrap();
-        assert!(index.is_some_and(|index| index < 64));
-        assert_eq!(btf.anonymous_enumerator("NO_SUCH_ENUMERATOR").unwrap(), None);
+        let values = btf.anonymous_enumerators(&["NO_SUCH_ENUMERATOR", "NEIGH_VAR_QUEUE_LEN_BYTES"]).unwrap();
+        assert_eq!(values[0], None);
+        assert!(values[1].is_some_and(|index| index < 64));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use netdrop_common::fields::{
-    ABSENT, NEIGH_QUEUE_ENUMERATOR, NEIGH_QUEUE_INDEX, PKT_TYPE_BYTE, PKT_TYPE_SHIFT,
+use netdrop_common::{
+    fields::{ABSENT, NEIGH_QUEUE_ENUMERATOR, NEIGH_QUEUE_INDEX, PKT_TYPE_BYTE, PKT_TYPE_SHIFT},
+    witness::MIB_INDICES,
 };
 
 use super::btf::{BtfError, KernelBtf, Structure};
@@ -41,7 +42,7 @@ netdrop_common::kernel_fields!(rows);
 /// Values of the offset globals.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Global name and byte offset, or the index under [`NEIGH_QUEUE_INDEX`]; `ABSENT` where the kernel has none.
+    /// Global name and byte offset, or the index under [`NEIGH_QUEUE_INDEX`] and [`MIB_INDICES`]; `ABSENT` where the kernel has none.
     pub offsets: Vec<(&'static str, u16)>,
     /// Shift of `sk_buff.pkt_type` in its byte, under [`PKT_TYPE_SHIFT`].
     pub packet_type_shift: u8,
@@ -74,8 +75,11 @@ impl Layout {
         let packet_type = btf.structure("sk_buff")?.member("pkt_type")?;
         layout.offsets.push((PKT_TYPE_BYTE, offset(packet_type.byte())?));
         layout.packet_type_shift = (packet_type.bit % 8) as u8;
-        let index = btf.anonymous_enumerator(NEIGH_QUEUE_ENUMERATOR)?;
-        layout.offsets.push((NEIGH_QUEUE_INDEX, index.map_or(Ok(ABSENT), offset)?));
+        let indices = [(NEIGH_QUEUE_INDEX, NEIGH_QUEUE_ENUMERATOR)].into_iter().chain(MIB_INDICES);
+        let (globals, names): (Vec<_>, Vec<_>) = indices.unzip();
+        for (global, index) in globals.into_iter().zip(btf.anonymous_enumerators(&names)?) {
+            layout.offsets.push((global, index.map_or(Ok(ABSENT), offset)?));
+        }
         Ok(layout)
     }
 
@@ -140,7 +144,7 @@ mod tests {
             return;
         }
         let layout = Layout::resolve(&KernelBtf::open(path).unwrap()).unwrap();
-        assert_eq!(layout.offsets.len(), ROWS.len() + 2);
+        assert_eq!(layout.offsets.len(), ROWS.len() + 2 + MIB_INDICES.len());
         assert!(layout.packet_type_shift < 8);
     }
 }

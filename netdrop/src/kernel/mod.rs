@@ -25,6 +25,12 @@ pub struct Kernel {
     pub kfree_skb: KfreeSkbArguments,
     /// Whether there is a tracepoint `icmp:icmp_send` (since 6.10; Debian's 6.1 has it too).
     pub has_icmp_send: bool,
+    /// The program for the arguments of `skb:consume_skb`; nothing where they are not known.
+    pub consume_skb: Option<&'static str>,
+    /// Whether `tcp_conn_request()` has the arguments that netdrop knows.
+    pub has_tcp_conn_request: bool,
+    /// Whether the kernel has kprobes (CONFIG_KPROBE_EVENTS).
+    pub has_kprobes: bool,
     /// Kernel symbols, or why there are none.
     pub symbols: Result<Symbols, SymbolsError>,
     /// Whether this kernel runs no tracing program while process 1 is the current task, and does not count
@@ -92,6 +98,12 @@ impl KfreeSkbArguments {
 }
 
 impl Kernel {
+    /// Whether TCP frees what it discards without `skb:kfree_skb` (`tcp_drop()`, before 5.17).
+    #[must_use]
+    pub fn hides_tcp_drops(&self) -> bool {
+        self.kfree_skb == KfreeSkbArguments::Location
+    }
+
     /// Finds out what the running kernel offers.
     ///
     /// # Errors
@@ -105,6 +117,15 @@ impl Kernel {
             reasons: Reasons::read(&btf, Path::new(KernelBtf::DIRECTORY))?,
             kfree_skb: KfreeSkbArguments::detect(&btf)?,
             has_icmp_send: btf.tracepoint_arguments("icmp_send")?.is_some(),
+            consume_skb: match btf.tracepoint_arguments("consume_skb")?.as_deref() {
+                Some([_]) => Some("consume_skb_1"),
+                Some([_, location, ..]) if location == "void *" => Some("consume_skb_2"),
+                _ => None,
+            },
+            has_tcp_conn_request: btf.function_arguments("tcp_conn_request")?.is_some_and(|arguments| {
+                matches!(&arguments[..], [_, _, sk, skb] if sk == "struct sock *" && skb == "struct sk_buff *")
+            }),
+            has_kprobes: Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
             symbols: Symbols::load(Path::new("/proc")),
             blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
         })

@@ -1,10 +1,16 @@
 //! Evidence in a few words, for a line of text.
 
-use crate::{attribute::untrusted::printable, evidence::Evidence};
+use std::net::SocketAddr;
+
+use crate::{
+    attribute::untrusted::printable,
+    evidence::{Conntrack, Evidence, Listen},
+};
 
 /// What speaks for the cause, `1280 of 2304 bytes`; nothing when there is none.
 pub(super) fn brief(evidence: &Evidence) -> Option<String> {
-    let Evidence { socket, memory, route, neighbour, mtu, qdisc, netfilter } = evidence;
+    let Evidence { socket, memory, route, neighbour, mtu, qdisc, netfilter, conntrack, listen, witness } =
+        evidence;
     let mut parts = Vec::new();
     if let Some(socket) = socket {
         let backlog =
@@ -39,7 +45,53 @@ pub(super) fn brief(evidence: &Evidence) -> Option<String> {
         parts.extend(netfilter.family.zip(netfilter.hook).map(|(family, hook)| format!("{family} {hook}")));
         parts.extend(told.map(str::to_owned));
     }
+    if let Some(conntrack) = conntrack {
+        parts.extend(tracked(conntrack));
+    }
+    if let Some(listen) = listen {
+        parts.extend(queue(listen));
+    }
+    if let Some(witness) = witness {
+        parts.push(format!("{} +{}", witness.cell, witness.delta));
+    }
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// `table 200 of 200`, `snat to 192.0.2.1:5000`.
+fn tracked(conntrack: &Conntrack) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let (Some(count), Some(max)) = (conntrack.count, conntrack.max) {
+        parts.push(format!("table {count} of {max}"));
+    }
+    if let (Some(nat), Some(original), Some(reply)) = (conntrack.nat, &conntrack.original, &conntrack.reply) {
+        let snat = SocketAddr::new(reply.dst, reply.dport);
+        let dnat = SocketAddr::new(reply.src, reply.sport);
+        let to = match nat {
+            "snat" => snat.to_string(),
+            "dnat" => dnat.to_string(),
+            _ => format!("{snat} and {dnat}"),
+        };
+        let from = SocketAddr::new(original.src, original.sport);
+        parts.push(format!("{nat} of {from} to {to}"));
+    }
+    if let Some(first) = conntrack.winner.as_ref().and_then(|winner| winner.original.as_ref()) {
+        let (src, dst) = (SocketAddr::new(first.src, first.sport), SocketAddr::new(first.dst, first.dport));
+        parts.push(format!("first came {src} > {dst}"));
+    }
+    parts
+}
+
+/// `accept queue 2 of 1, backlog binds`.
+fn queue(listen: &Listen) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let (Some(length), Some(limit)) = (listen.length, listen.limit) {
+        parts.push(format!("{} queue {length} of {limit}", listen.queue));
+    }
+    parts.extend(listen.binds.map(|knob| match knob {
+        "backlog" => "bound by listen()".to_owned(),
+        knob => format!("bound by {knob}"),
+    }));
+    parts
 }
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ struct End<'a> {
     undecidable: u64,
     missed: u64,
     refusals: u64,
+    resolved_clashes: Option<u64>,
     overflow: u64,
     elapsed_s: f64,
     causes: Vec<CauseCount<'a>>,
@@ -178,6 +179,7 @@ impl Sink for Json {
             undecidable: totals.undecidable,
             missed: totals.missed,
             refusals: 0,
+            resolved_clashes: summary.resolved_clashes,
             overflow: totals.overflow,
             elapsed_s: totals.elapsed.as_secs_f64(),
             causes: summary
@@ -211,6 +213,7 @@ struct TopLine<'a> {
     filtered: u64,
     undecidable: u64,
     missed: u64,
+    resolved_clashes: Option<u64>,
     overflow: u64,
     rows: Vec<TopRow<'a>>,
 }
@@ -254,6 +257,7 @@ pub fn table(out: &mut BytesMut, table: &Table) {
         filtered: totals.filtered,
         undecidable: totals.undecidable,
         missed: totals.missed,
+        resolved_clashes: summary.resolved_clashes,
         overflow: totals.overflow,
         rows,
     };

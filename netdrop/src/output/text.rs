@@ -212,6 +212,11 @@ impl Text {
                 "missed: the kernel skips a tracing program that interrupts itself on one CPU; these drops have no cause",
             );
         }
+        if let Some(resolved @ 1..) = summary.resolved_clashes {
+            note(&format!(
+                "conntrack resolved {resolved} clashes of new connections: no packet was lost by them"
+            ));
+        }
         if totals.undecidable > 0 {
             note(
                 "undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace or device)",

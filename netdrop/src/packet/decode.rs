@@ -1,6 +1,6 @@
 //! Ring record to [`Packet`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{
     ArpPacketSlice, Ethernet2HeaderSlice, IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice,
@@ -11,7 +11,7 @@ use netdrop_common::event::{
     TUPLE_PORTS, TUPLE_TCP, Tuple,
 };
 
-use super::{Family, Icmp, Inner, Packet, Protocol, TcpFlags};
+use super::{Family, Icmp, Inner, Packet, Protocol, TcpFlags, address};
 
 /// Bytes of an ICMP header before the packet that an error is about.
 const ICMP_HEADER: usize = 8;
@@ -247,8 +247,8 @@ impl<'a> Transport<'a> {
 fn ip(packet: &mut Packet, tuple: &Tuple, read: Option<&Ip<'_>>) {
     if tuple.have & TUPLE_ADDRESSES != 0 {
         let v4 = packet.family == Some(Family::Ipv4);
-        packet.src = Some(address(v4, tuple.saddr));
-        packet.dst = Some(address(v4, tuple.daddr));
+        packet.src = Some(address(&tuple.saddr, !v4));
+        packet.dst = Some(address(&tuple.daddr, !v4));
         packet.proto = if tuple.have & TUPLE_NO_TRANSPORT == 0 {
             Some(Protocol::Ip(tuple.proto))
         } else {
@@ -310,16 +310,7 @@ fn arp(packet: &mut Packet, event: &DropEvent, bytes: &[u8]) {
         packet.dst = protocol_address(arp.target_protocol_addr());
     }
     if tuple.have & TUPLE_ADDRESSES != 0 {
-        packet.src = Some(address(true, tuple.saddr));
-        packet.dst = Some(address(true, tuple.daddr));
-    }
-}
-
-fn address(v4: bool, bytes: [u8; 16]) -> IpAddr {
-    if v4 {
-        let [a, b, c, d, ..] = bytes;
-        Ipv4Addr::new(a, b, c, d).into()
-    } else {
-        Ipv6Addr::from(bytes).into()
+        packet.src = Some(address(&tuple.saddr, false));
+        packet.dst = Some(address(&tuple.daddr, false));
     }
 }

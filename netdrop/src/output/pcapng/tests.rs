@@ -15,8 +15,10 @@ use crate::{
     attribute::{Attribution, Container, Evidence},
     cause::{Class, Confidence},
     event::Known,
+    evidence::Table,
     judge::{Judged, Location},
     kernel::reasons::Reason,
+    packet::Packet,
 };
 
 /// 2026-11-20T12:00:00.123456789Z.
@@ -70,8 +72,19 @@ fn event(record: &DropEvent) -> Event {
 
 fn event_of(record: &DropEvent, judged: Judged, attribution: Attribution) -> Event {
     let time = Timestamp::from_nanosecond(TIME).unwrap();
-    let (input, telling, stack) = (None, None, None);
-    Event::new(record, Known { time, judged: Rc::new(judged), attribution, input, telling, stack })
+    let known = Known {
+        time,
+        judged: Rc::new(judged),
+        attribution,
+        input: None,
+        telling: None,
+        connections: None,
+        listener: None,
+        table: Table::default(),
+        packet: Packet::from_event(record),
+        stack: None,
+    };
+    Event::new(record, known)
 }
 
 fn container() -> Attribution {
@@ -87,7 +100,14 @@ fn container() -> Attribution {
 
 fn summary() -> Summary {
     let totals = Totals { total: 9, seen: 7, shown: 4, lost: 3, missed: 2, ..Totals::default() };
-    Summary { totals, rows: Vec::new(), show_benign: false, kernel: String::new(), hooks: String::new() }
+    Summary {
+        totals,
+        rows: Vec::new(),
+        show_benign: false,
+        kernel: String::new(),
+        hooks: String::new(),
+        resolved_clashes: None,
+    }
 }
 
 /// A capture taken apart.

@@ -1,0 +1,208 @@
+//! Questions that only a network namespace itself can answer: a listener's queues where no hook had the socket at
+//! hand, and how full its conntrack table is. A thread of its own enters the namespace, asks and ends; so none is kept
+//! alive for longer than a look-up.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use netdrop_common::event::Listener;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{attribute::netns::NetnsId, evidence::Table, packet::Packet};
+
+/// How long an answer is good: a flood of drops asks once.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// Answers that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// A listener: namespace, whether IPv6, port.
+type ListenerKey = (NetnsId, bool, u16);
+
+/// Asks namespaces, and remembers for a moment.
+#[derive(Default)]
+pub struct Inside {
+    listeners: HashMap<ListenerKey, (Instant, Option<Listener>)>,
+    tables: HashMap<NetnsId, (Instant, Table)>,
+}
+
+impl Inside {
+    /// The listener that a packet was for, as `ss -ltn` shows it in the namespace that `open` opens.
+    pub fn listener(
+        &mut self,
+        id: NetnsId,
+        packet: &Packet,
+        open: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Option<Listener> {
+        let (address, port) = (packet.dst?, packet.dport?);
+        let v6 = address.is_ipv6();
+        if let Some((when, known)) = self.listeners.get(&(id, v6, port))
+            && when.elapsed() < FRESH
+        {
+            return *known;
+        }
+        let found = open().and_then(|netns| within(netns, move || listeners(v6, port)).ok()).flatten();
+        make_room(&mut self.listeners);
+        self.listeners.insert((id, v6, port), (Instant::now(), found));
+        found
+    }
+
+    /// How full the conntrack table of the namespace is that `open` opens.
+    pub fn table(&mut self, id: NetnsId, open: impl FnOnce() -> Option<OwnedFd>) -> Table {
+        if let Some((when, known)) = self.tables.get(&id)
+            && when.elapsed() < FRESH
+        {
+            return *known;
+        }
+        let found = open().and_then(|netns| within(netns, || Ok(table())).ok()).unwrap_or_default();
+        make_room(&mut self.tables);
+        self.tables.insert(id, (Instant::now(), found));
+        found
+    }
+}
+
+/// Answers are stale soon: forgetting all of them costs little.
+fn make_room<K, V>(answers: &mut HashMap<K, V>) {
+    if answers.len() >= REMEMBERED {
+        answers.clear();
+    }
+}
+
+/// Runs `ask` in a namespace.
+fn within<T: Send + 'static>(
+    netns: OwnedFd,
+    ask: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let thread = thread::Builder::new().name("inside".to_owned()).spawn(move || {
+        use std::os::fd::AsFd as _;
+        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+        drop(netns);
+        ask()
+    })?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asked has panicked")))
+}
+
+/// `nf_conntrack_count` and `nf_conntrack_max` of this thread's namespace (`man 5 proc_sys_net`).
+fn table() -> Table {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    Table { count: read("nf_conntrack_count"), max: read("nf_conntrack_max") }
+}
+
+/// The listener at `port`, by sock_diag (`man 7 sock_diag`): of several the fullest. IPv6's serve IPv4, too.
+fn listeners(v6: bool, port: u16) -> io::Result<Option<Listener>> {
+    let mut sockets = dump(AF_INET6)?;
+    if !v6 {
+        sockets.extend(dump(AF_INET)?);
+    }
+    Ok(summed_up(&sockets, port))
+}
+
+/// `TCP_SYN_RECV` and `TCP_LISTEN` (include/net/tcp_states.h).
+const SYN_RECV: u8 = 3;
+const LISTEN: u8 = 10;
+
+fn summed_up(sockets: &[InetResponseHeader], port: u16) -> Option<Listener> {
+    let here = || sockets.iter().filter(|socket| socket.socket_id.source_port == port);
+    let listener = here().filter(|socket| socket.state == LISTEN).max_by_key(|socket| socket.recv_queue)?;
+    let half_open = here().filter(|socket| socket.state == SYN_RECV).count();
+    let mut address = [0; 16];
+    match listener.socket_id.source_address {
+        std::net::IpAddr::V4(v4) => address[..4].copy_from_slice(&v4.octets()),
+        std::net::IpAddr::V6(v6) => address = v6.octets(),
+    }
+    Some(Listener {
+        address,
+        port,
+        family: u16::from(listener.family),
+        length: listener.recv_queue,
+        limit: listener.send_queue,
+        half_open: u32::try_from(half_open).unwrap_or(u32::MAX),
+        somaxconn: 0,
+        max_syn_backlog: 0,
+    })
+}
+
+/// All listeners and half-open connections of a family.
+fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
+    /// A dump comes in pieces of at most 32 KiB (NLMSG_GOODSIZE, net/netlink/af_netlink.c).
+    const PIECE: usize = 32 << 10;
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let request = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::LISTEN | StateFlags::SYN_RECV,
+        socket_id: if family == AF_INET6 { SocketId::new_v6() } else { SocketId::new_v4() },
+    };
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut found = Vec::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let received = socket.recv(&mut &mut piece[..], 0)?;
+        let mut rest = &piece[..received];
+        while !rest.is_empty() {
+            let message = <NetlinkMessage<SockDiagMessage>>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            // Messages are aligned to 4 bytes (NLMSG_ALIGN).
+            let len = (message.header.length as usize).next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                    found.push(response.header);
+                }
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            rest = rest.get(len..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_of_this_namespace_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let found = match listeners(false, address.port()) {
+            Ok(found) => found.unwrap(),
+            Err(error) => {
+                println!("SKIP: no sock_diag here: {error}");
+                return;
+            }
+        };
+        assert_eq!((found.port, found.length), (address.port(), 0));
+        assert_eq!(found.address[..4], [127, 0, 0, 1]);
+        assert!(found.limit > 0);
+        drop(listener);
+        assert_eq!(listeners(false, address.port()).unwrap(), None);
+    }
+}
