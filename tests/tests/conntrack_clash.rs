@@ -35,6 +35,24 @@ enum Way {
     Dnat,
     /// To a program of the router.
     Here,
+    /// The same, held at the hook where the entry is made: who lets it go on makes it.
+    HereHeldLast,
+}
+
+impl Way {
+    /// Whether packets are for the router itself.
+    fn is_here(self) -> bool {
+        matches!(self, Self::Here | Self::HereHeldLast)
+    }
+
+    /// Table and hook where packets are held.
+    fn held_at(self) -> (&'static str, Hook) {
+        match self {
+            Self::Here => ("mangle", Hook::Prerouting),
+            Self::HereHeldLast => ("filter", Hook::Input),
+            _ => ("filter", Hook::Forward),
+        }
+    }
 }
 
 /// Packets of one connection that have met in a router.
@@ -50,7 +68,8 @@ struct Met {
 /// one after the other: only the first one's entry is new then.
 #[track_caller]
 fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) -> Option<Met> {
-    let tool = Tool::Xtables(family, "filter");
+    let (table, hook) = way.held_at();
+    let tool = Tool::Xtables(family, table);
     let lab = Lab::new(name, &["nft", tool.program()])?;
     let routed = lab.routed_of(family);
     let (from, b) = (SocketAddr::new(routed.a_end.ip, FROM), SocketAddr::new(routed.b_end.ip, PORT));
@@ -59,7 +78,9 @@ fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) 
         Way::Through => {}
         Way::Masquerade => connection.reply.1.set_ip(routed.right.ip),
         Way::Dnat => connection.original.1 = SocketAddr::new(routed.left.ip, 80),
-        Way::Here => connection = Connection::plain(proto, from, SocketAddr::new(routed.left.ip, PORT)),
+        Way::Here | Way::HereHeldLast => {
+            connection = Connection::plain(proto, from, SocketAddr::new(routed.left.ip, PORT));
+        }
     }
     routed.r.track();
     translate(&routed, family, way, b);
@@ -67,11 +88,10 @@ fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) 
         routed.r.nft(rules);
     }
     // Nobody resets the connection: that would remove its entry.
-    let _listener = (way == Way::Here).then(|| routed.r.tcp_listener(&connection.original.1.to_string()));
+    let _listener = way.is_here().then(|| routed.r.tcp_listener(&connection.original.1.to_string()));
     routed.a.nft_drop("prerouting", &format!("tcp sport {PORT}"));
     routed.b.nft_drop("prerouting", &format!("{proto} dport {PORT}"));
     let to = To { protocol: proto, port: PORT, half: false };
-    let hook = if way == Way::Here { Hook::Input } else { Hook::Forward };
     let rule = match routed.r.rule(tool, hook, to, Verdict::Queue) {
         Ok(rule) => rule,
         Err(refused) => {
@@ -88,8 +108,7 @@ fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) 
     queue.let_go();
     wait::until_counter("what the rule let go", HELD as u64, || rule.packets());
     drop(rule);
-    let arrived =
-        if way == Way::Here { half_open(&routed.r, PORT) } else { routed.b.nft_packets("prerouting") };
+    let arrived = if way.is_here() { half_open(&routed.r, PORT) } else { routed.b.nft_packets("prerouting") };
 
     let outcome = tracing.stop();
     Some(Met { routed, outcome, connection, arrived })
@@ -99,7 +118,7 @@ fn meet(name: &str, family: Family, proto: &'static str, way: Way, rules: &str) 
 #[track_caller]
 fn translate(routed: &Routed, family: Family, way: Way, b: SocketAddr) {
     let (hook, rule) = match way {
-        Way::Through | Way::Here => return,
+        Way::Through | Way::Here | Way::HereHeldLast => return,
         Way::Masquerade => ("postrouting priority 100", "oifname \"right\" masquerade".to_owned()),
         Way::Dnat => ("prerouting priority -100", format!("iifname \"left\" tcp dport 80 dnat to {b}")),
     };
@@ -152,7 +171,7 @@ fn lost(name: &str, family: Family, way: Way, zone: u16) {
     let winner = doctor::by_function("nf_ct_resolve_clash").then_some(&connection);
     for event in &outcome.events {
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
-        assert_eq!(event["direction"], if way == Way::Here { "in" } else { "forward" }, "{event}");
+        assert_eq!(event["direction"], if way.is_here() { "in" } else { "forward" }, "{event}");
         connection.expect(event, winner);
     }
 }
@@ -181,6 +200,17 @@ fn tcp_clash_behind_masquerade() {
 #[test]
 fn tcp_clash_of_connections_to_the_router() {
     lost("clash-here", Family::Ipv4, Way::Here, 0);
+}
+
+#[test]
+fn tcp_clash_of_connections_to_the_router_over_ipv6() {
+    lost("clash-here6", Family::Ipv6, Way::Here, 0);
+}
+
+/// A program let the packet go on, and yet it is dropped where dropping programs drop.
+#[test]
+fn tcp_clash_behind_a_queue() {
+    lost("clash-queue", Family::Ipv4, Way::HereHeldLast, 0);
 }
 
 #[test]
