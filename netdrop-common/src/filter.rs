@@ -7,6 +7,9 @@ pub const MAX_PORT_RANGES: usize = 16;
 /// Kernel text ranges one `--location` can hold: a function and its `.cold` or `.part` pieces.
 pub const MAX_LOCATIONS: usize = 8;
 
+/// Functions that run netfilter hooks: `nf_hook_slow()`, and those that go on with a packet of NFQUEUE.
+pub const NETFILTER_TEXTS: usize = 3;
+
 /// Reasons one `--reason` can hold.
 pub const MAX_REASONS: usize = 16;
 

@@ -11,7 +11,7 @@ use netdrop_common::{
     codes::Conntrack,
     event::{DropEvent, HOOK_FRAMES, STACK_FRAMES, Stacked, Tracked},
     facts::Gather,
-    filter::TextRange,
+    filter::{NETFILTER_TEXTS, TextRange},
 };
 
 use crate::{
@@ -47,18 +47,25 @@ pub(crate) fn wanted() -> bool {
 #[unsafe(no_mangle)]
 static EMIT_STACK: Global<u8> = Global::new(0);
 
-/// The function that runs netfilter hooks, for drops that carry no reason.
+/// Functions that run netfilter hooks, for drops that carry no reason.
 #[unsafe(no_mangle)]
-static NETFILTER_TEXT: Global<[TextRange; 1]> = Global::new([TextRange { start: 0, end: 0 }]);
+static NETFILTER_TEXT: Global<[TextRange; NETFILTER_TEXTS]> =
+    Global::new([TextRange { start: 0, end: 0 }; NETFILTER_TEXTS]);
 
 /// Verdicts of connection tracking that are about the packet's own connection.
 const FIRST_TRACKED: u8 = Conntrack::Clash as u8;
 const LAST_TRACKED: u8 = Conntrack::ChainTooLong as u8;
 
-/// Whether a location is in the function that runs netfilter hooks.
+/// Whether a location is in a function that runs netfilter hooks.
 #[inline(always)]
 pub(crate) fn in_netfilter(location: u64) -> bool {
-    filter::within(location, element(&NETFILTER_TEXT, 0))
+    let mut inside = false;
+    let mut index = 0;
+    while index < NETFILTER_TEXTS {
+        inside |= filter::within(location, element(&NETFILTER_TEXT, index));
+        index += 1;
+    }
+    inside
 }
 
 /// Writes the record of a drop; says whether the ring had room. A function of its own, for its own stack

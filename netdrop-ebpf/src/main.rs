@@ -182,6 +182,27 @@ fn tcp_drop_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Arguments: sk, skb.
+#[kprobe]
+fn tcp_data_queue_kprobe(ctx: ProbeContext) -> u32 {
+    discard::receiving(&ctx);
+    0
+}
+
+/// See [`tcp_data_queue_kprobe`].
+#[kretprobe]
+fn tcp_data_queue_kretprobe(ctx: RetProbeContext) -> u32 {
+    discard::received(&ctx);
+    0
+}
+
+/// Arguments: skb.
+#[kprobe]
+fn kfree_skb_kprobe(ctx: ProbeContext) -> u32 {
+    discard::freed(&ctx);
+    0
+}
+
 /// Attached nowhere: userspace runs it.
 #[raw_tracepoint(tracepoint = "prime")]
 fn prime(ctx: RawTracePointContext) -> i32 {

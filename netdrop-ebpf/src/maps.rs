@@ -11,7 +11,7 @@ use netdrop_common::{
 };
 
 use crate::{
-    hooks::{announce::Announcement, calls::Call, verdict::Noted},
+    hooks::{announce::Announcement, calls::Call, tcp_drop::Receiving, verdict::Noted},
     offsets::PerCpu,
     scratch::{LEVELS, Scratch},
 };
@@ -72,3 +72,7 @@ pub(crate) static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(10
 /// What hooks found out of an skb that is about to be freed, by its address.
 #[map]
 pub(crate) static VERDICTS: LruHashMap<u64, Noted> = LruHashMap::with_max_entries(1024, 0);
+
+/// The segment that `tcp_data_queue()` has at hand on this CPU.
+#[map]
+pub(crate) static RECEIVING: PerCpuArray<Receiving> = PerCpuArray::with_max_entries(1, 0);

@@ -60,7 +60,7 @@ pub struct Plan {
     pub max_keys: Option<u32>,
     /// The rungs to use, for probe points that have one of them; empty for the best that loads.
     pub rungs: Vec<Rung>,
-    /// Whether `skb:consume_skb` may be hooked.
+    /// Whether hooks may be used that run for each packet.
     pub consume: bool,
     /// Debug messages of the kernel side.
     pub log: LogLevel,

@@ -129,8 +129,9 @@ fn by_witness<A: Access>(
     reason: u32,
     location: u64,
 ) {
-    let netfilter = reason != REASON_ABSENT || emit::in_netfilter(location);
-    if scratch.gather.contains(Gather::CONNTRACK) && netfilter {
+    // A drop that carries no reason tells by its place whether it is netfilter's.
+    let stated = reason != REASON_ABSENT && scratch.gather.contains(Gather::CONNTRACK);
+    if stated || emit::in_netfilter(location) {
         scratch.connection = skb::tracking(skb);
         conntrack::judge(scratch, skb.address());
         // Behind routing, tracking has seen a packet that came in: it comes first of all but the raw table.

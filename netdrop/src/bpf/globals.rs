@@ -5,7 +5,9 @@ use ipnet::IpNet;
 use netdrop_common::{
     event::IFNAME_LEN,
     facts::GATHER_TABLE,
-    filter::{Cidr, MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, PortRange, TextRange, reason_mode},
+    filter::{
+        Cidr, MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, NETFILTER_TEXTS, PortRange, TextRange, reason_mode,
+    },
 };
 
 use super::{
@@ -38,7 +40,7 @@ pub struct Settings {
     pub max_keys: Option<u32>,
     /// The rungs to use, for probe points that have one of them; empty for the best that loads.
     pub rungs: Vec<Rung>,
-    /// Whether `skb:consume_skb` may be hooked, where nothing better shows SYNs that a listener gives up.
+    /// Whether hooks may be used that run for each packet (`skb:consume_skb`, `__kfree_skb()`), where nothing cheaper loads.
     pub consume: bool,
 }
 
@@ -63,7 +65,8 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 pub(super) struct Globals {
     emit_events: u8,
     emit_stack: u8,
-    netfilter: [Text; 1],
+    netfilter: [Text; NETFILTER_TEXTS],
+    tcp_receive: [Text; 3],
     witness: u8,
     verdict_hooks: u8,
     syn_consumer: [Text; 1],
@@ -113,7 +116,10 @@ impl Globals {
         let mut globals = Self {
             emit_events: settings.events.into(),
             emit_stack: settings.stack.into(),
-            netfilter: [Text(text_of(kernel, "nf_hook_slow"))],
+            netfilter: ["nf_hook_slow", "nf_reinject", "nfqnl_reinject"]
+                .map(|name| Text(text_of(kernel, name))),
+            tcp_receive: ["tcp_data_queue", "tcp_prune_ofo_queue", "tcp_validate_incoming"]
+                .map(|name| Text(text_of(kernel, name))),
             witness: settings.witness().into(),
             verdict_hooks: (settings.function_hooks() && kernel.has_kprobes).into(),
             syn_consumer: [Text(text_of(kernel, "tcp_rcv_state_process"))],
@@ -159,6 +165,7 @@ impl Globals {
             .override_global("EMIT_EVENTS", &self.emit_events, true)
             .override_global("EMIT_STACK", &self.emit_stack, true)
             .override_global("NETFILTER_TEXT", &self.netfilter[..], true)
+            .override_global("TCP_RECEIVE", &self.tcp_receive[..], true)
             .override_global("WITNESS", &self.witness, true)
             .override_global("VERDICT_HOOKS", &self.verdict_hooks, true)
             .override_global("SYN_CONSUMER", &self.syn_consumer[..], true)

@@ -30,6 +30,17 @@ struct Part {
     link: Option<Link>,
 }
 
+/// Why a rung cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum WayError {
+    /// There is nothing to hook.
+    #[error("no function {0} to hook: its module is not loaded, or the compiler has made it part of another")]
+    NoFunction(&'static str),
+    /// The kernel refuses.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
 enum Link {
     TpBtf(BtfTracePointLinkId),
     RawTp(RawTracePointLinkId),
@@ -96,10 +107,16 @@ impl Hook {
         loader: &Loader<'_>,
         probe: &'static Probe,
         way: &Way,
-    ) -> Result<(Self, Option<u32>), ProgramError> {
+    ) -> Result<(Self, Option<u32>), WayError> {
         let mut hook = Self { probe, parts: Vec::new() };
         let mut instructions = None;
         for (program, target) in &way.parts {
+            if let (Target::Kprobe(function), Ok(symbols)) = (target, &loader.kernel.symbols)
+                && symbols.ranges(function).is_empty()
+            {
+                hook.unload(ebpf);
+                return Err(WayError::NoFunction(function));
+            }
             let loaded = load(ebpf, program, *target, loader.btf);
             hook.parts.push(Part { program: program.clone(), target: *target, link: None });
             match loaded {
@@ -107,7 +124,7 @@ impl Hook {
                 Ok(None) => {}
                 Err(error) => {
                     hook.unload(ebpf);
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
@@ -115,7 +132,7 @@ impl Hook {
             && let Err(error) = hook.try_attach(ebpf)
         {
             hook.unload(ebpf);
-            return Err(error);
+            return Err(error.into());
         }
         Ok((hook, instructions))
     }
@@ -238,8 +255,10 @@ fn load(ebpf: &mut Ebpf, name: &str, target: Target, btf: &Btf) -> Result<Option
 }
 
 /// Why a program did not load, in a line: of the verifier's whole account, its objection.
-fn brief(error: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+fn brief(error: &WayError) -> String {
+    let WayError::Program(ProgramError::LoadError { io_error, verifier_log }) = error else {
+        return chain(error);
+    };
     let log = verifier_log.to_string();
     /// Lines in which the verifier sums up.
     const FIGURES: [&str; 3] = ["verification time", "stack depth", "processed"];

@@ -157,20 +157,7 @@ impl Probe {
                 "segments that TCP discards (buffer full, out of window, PAWS) are not seen on this kernel",
             ),
             for_events: false,
-            ways: |kernel, _| {
-                if kernel.hides_tcp_drops() {
-                    vec![
-                        Way::new(
-                            Rung::Kprobe,
-                            "one probe for each segment that TCP discards",
-                            &[("tcp_drop_kprobe", Target::Kprobe("tcp_drop"))],
-                        ),
-                        Way::new(Rung::Inference, "nothing", &[]),
-                    ]
-                } else {
-                    Vec::new()
-                }
-            },
+            ways: tcp_drop,
         },
     ];
 
@@ -221,9 +208,31 @@ fn tcp_conn_request(kernel: &Kernel, consume: bool) -> Vec<Way> {
         ));
     }
     if consume && let Some(program) = kernel.consume_skb {
-        let price = "a few instructions for each skb that the kernel consumes, more for each SYN";
+        let price = "a few instructions for each skb that the kernel consumes, more for each SYN (--no-consume avoids \
+                     it)";
         let ways_to_consume = Way::tracepoint(program, "consume_skb", price);
         ways.extend(ways_to_consume.into_iter().map(|way| Way { rung: Rung::Witness, ..way }));
+    }
+    ways.push(Way::new(Rung::Inference, "nothing", &[]));
+    ways
+}
+
+fn tcp_drop(_: &Kernel, consume: bool) -> Vec<Way> {
+    let mut ways = vec![Way::new(
+        Rung::Kprobe,
+        "one probe for each segment that TCP discards",
+        &[("tcp_drop_kprobe", Target::Kprobe("tcp_drop"))],
+    )];
+    if consume {
+        ways.push(Way::new(
+            Rung::Witness,
+            "one probe for each skb that is freed, two for each segment off TCP's fast path (--no-consume avoids it)",
+            &[
+                ("tcp_data_queue_kprobe", Target::Kprobe("tcp_data_queue")),
+                ("tcp_data_queue_kretprobe", Target::Kprobe("tcp_data_queue")),
+                ("kfree_skb_kprobe", Target::Kprobe("__kfree_skb")),
+            ],
+        ));
     }
     ways.push(Way::new(Rung::Inference, "nothing", &[]));
     ways

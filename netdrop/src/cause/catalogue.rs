@@ -138,12 +138,15 @@ impl Catalogue {
         &self.causes[self.unknown]
     }
 
-    /// Facts that a rule may ask for when the drop has this reason (`None`: a kernel without reasons).
+    /// Facts that a rule may ask for when the drop has this reason (`None`: a kernel without reasons). Where the kernel
+    /// gives none, the place of the drop decides whether connection tracking is looked at.
     #[must_use]
     pub fn gather(&self, reason: Option<&str>) -> Gather {
         let reason = reason.map(canonical_reason);
-        self.candidates(reason.as_deref())
-            .fold(Gather::default(), |all, atom| all.union(self.rule(atom).gather()))
+        let all = self
+            .candidates(reason.as_deref())
+            .fold(Gather::default(), |all, atom| all.union(self.rule(atom).gather()));
+        if is_unstated(reason.as_deref()) { Gather(all.0 & !Gather::CONNTRACK.0) } else { all }
     }
 
     /// Evidence that causes of drops with this reason can use. Where the kernel gives no reason any cause is
@@ -154,7 +157,7 @@ impl Catalogue {
         let keys = self.candidates(reason.as_deref()).flat_map(|atom| &self.cause(atom).evidence);
         let groups = keys.filter_map(|key| evidence_group(key));
         let all = groups.fold(Gather::NONE, Gather::union);
-        if unstated().iter().any(|pattern| pattern.matches(reason.as_deref())) {
+        if is_unstated(reason.as_deref()) {
             return Gather(all.0 & !Gather::NETFILTER.0);
         }
         all
@@ -252,6 +255,11 @@ impl Catalogue {
     pub(crate) fn rule(&self, atom: &Atom) -> &Rule {
         &self.causes[atom.cause].rules[atom.rule]
     }
+}
+
+/// Whether this stands for a drop of which the kernel gives no reason.
+fn is_unstated(reason: Option<&str>) -> bool {
+    unstated().iter().any(|pattern| pattern.matches(reason))
 }
 
 /// Names close to a misspelt one, the closest first, at most four.

@@ -169,6 +169,9 @@ fn every_fact_a_rule_needs_is_gathered() {
         let reason = atom.reason.to_string();
         let reason = reason.trim_end_matches('*');
         let gathered = catalogue.gather((reason != "absent").then_some(reason));
+        let unstated = matches!(reason, "absent" | "NOT_SPECIFIED");
+        let by_place = if unstated { Gather::CONNTRACK } else { Gather::NONE };
+        let gathered = gathered.union(by_place);
         let needed = catalogue.rule(atom).gather();
         assert!(gathered.contains(needed), "{}: {:?}", catalogue.cause(atom).id, atom.reason);
     }

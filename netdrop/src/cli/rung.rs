@@ -7,8 +7,8 @@ use crate::bpf::Rung;
 /// Arguments shared by commands that trace.
 #[derive(Args, Debug)]
 pub(super) struct RungArgs {
-    /// Do not hook skb:consume_skb: where tcp_conn_request() cannot be hooked, SYNs lost on a full queue are then not
-    /// seen.
+    /// Hook nothing that runs for each packet (skb:consume_skb, and __kfree_skb() before 5.17). Where nothing cheaper
+    /// loads, SYNs lost on a full queue, and before 5.17 what TCP discards, are then not seen.
     #[arg(long)]
     no_consume: bool,
 
@@ -46,7 +46,7 @@ impl RungArgs {
         self.rung.iter().map(rung).collect()
     }
 
-    /// Whether `skb:consume_skb` may be hooked.
+    /// Whether hooks may be used that run for each packet.
     pub(super) const fn consume(&self) -> bool {
         !self.no_consume
     }
