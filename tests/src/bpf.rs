@@ -64,6 +64,13 @@ enum Command {
 /// The attach type of XDP (enum bpf_attach_type).
 const ATTACH_XDP: u32 = 37;
 
+/// Lets this process lock as much memory as it wants: before 5.11 the limit applies to maps and programs.
+fn lift_memory_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let unlimited = Rlimit { current: None, maximum: None };
+    setrlimit(Resource::Memlock, unlimited).unwrap_or_else(|error| panic!("limit of locked memory: {error}"));
+}
+
 /// A loaded program and its counter.
 pub struct Program {
     program: OwnedFd,
@@ -79,6 +86,7 @@ impl Program {
     /// Loads a program that counts each packet and returns `answer`.
     #[track_caller]
     pub fn load(kind: Kind, answer: i32) -> Self {
+        lift_memory_limit();
         let packets = counter().unwrap_or_else(|error| panic!("BPF map: {error}"));
         let instructions = [
             // r1 = address of the counter, in two slots

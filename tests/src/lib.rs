@@ -44,6 +44,7 @@ pub mod tcp;
 pub mod trace;
 pub mod tracking;
 pub mod traffic;
+pub mod volume;
 pub mod wait;
 
 pub use family::Family;

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use netdrop_tests::binary::Killed;
 use netdrop_tests::bpf::{CgroupHook, Kind, Program};
 use netdrop_tests::link::Pair;
+use netdrop_tests::reason::expect_reason;
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Lab, Trace, wait};
 use serde_json::json;
@@ -51,8 +52,7 @@ fn egress() {
             count: DATAGRAMS,
             packet: json!({"family": family, "proto": "udp", "src": src, "dst": dst, "dport": 5431}),
         });
-        assert_eq!(event["reason"], "BPF_CGROUP_EGRESS", "{event}");
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_reason(event, "BPF_CGROUP_EGRESS");
         assert_eq!(event["direction"], "out", "{event}");
         let counter = if family == "ipv4" { "IpOutDiscards" } else { "Ip6OutDiscards" };
         assert_eq!(pair.a.mib(counter), DATAGRAMS, "{counter}");
@@ -91,8 +91,7 @@ fn ingress() {
             packet: json!({"family": family, "proto": "udp", "src": src, "sport": 5431, "dst": dst,
                 "dport": address.port()}),
         });
-        assert_eq!(event["reason"], "SOCKET_FILTER", "{event}");
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_reason(event, "SOCKET_FILTER");
         assert_eq!(event["direction"], "in", "{event}");
     }
 }
@@ -120,8 +119,7 @@ fn filter_of_a_socket() {
             count: DATAGRAMS,
             packet: json!({"family": family, "proto": "udp", "src": src, "sport": 5432, "dst": dst, "dport": 5433}),
         });
-        assert_eq!(event["reason"], "SOCKET_FILTER", "{event}");
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_reason(event, "SOCKET_FILTER");
     }
 }
 

@@ -7,9 +7,9 @@ use netdrop_tests::dialogue::{self, CLIENTS, QUESTION};
 use netdrop_tests::family::at;
 use netdrop_tests::link::Pair;
 use netdrop_tests::wait::DEADLINE;
-use netdrop_tests::{Family, Lab, Outcome, Trace, Tracing};
+use netdrop_tests::{Family, Lab, Outcome, Trace, Tracing, volume};
 
-/// Connections, and exchanges of datagrams.
+/// Connections, and exchanges of datagrams, on a machine that is not emulated.
 const COUNT: u64 = 10_000;
 
 /// Events to keep: all.
@@ -54,7 +54,7 @@ fn ten_thousand_connections_over_ipv6() {
 
 fn connections(pair: &Pair, address: &str) {
     let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
-    dialogue::connections(&pair.a, &pair.b, address, COUNT);
+    dialogue::connections(&pair.a, &pair.b, address, volume::of(COUNT));
     traces.into_iter().for_each(|tracing| drop(expect_clean(tracing)));
 }
 
@@ -85,7 +85,7 @@ fn through_nat(name: &str, family: Family) {
     let traces = [&routed.a, &routed.r, &routed.b]
         .map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
 
-    dialogue::connections(&routed.a, &routed.b, &address, COUNT);
+    dialogue::connections(&routed.a, &routed.b, &address, volume::of(COUNT));
 
     assert!(routed.r.conntrack("insert_failed") + routed.r.conntrack("drop") == 0, "a clash or a full table");
     for outcome in traces.map(expect_clean) {
@@ -108,12 +108,13 @@ fn ten_thousand_exchanges_of_datagrams_over_ipv6() {
 /// As resolvers ask name servers: every question from a socket and a port of its own.
 fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
     let server = pair.b.udp_socket(address);
+    let count = volume::of(COUNT);
     let traces = [&pair.a, &pair.b].map(|netns| Trace::of(netns).args(&["--all"]).keep_events(KEPT).start());
 
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                for _ in 0..COUNT / CLIENTS {
+                for _ in 0..count / CLIENTS {
                     let mut question = [0; QUESTION];
                     let (len, client) = server.recv_from(&mut question).expect("a question");
                     assert_eq!(len, QUESTION);
@@ -122,7 +123,7 @@ fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
             });
             scope.spawn(|| {
                 pair.a.enter(|| {
-                    for _ in 0..COUNT / CLIENTS {
+                    for _ in 0..count / CLIENTS {
                         let socket = UdpSocket::bind(from).expect("a free port");
                         socket.set_read_timeout(Some(DEADLINE)).expect("a timeout that is not 0");
                         socket.connect(address).expect("a route");
@@ -135,6 +136,6 @@ fn exchanges(pair: &Pair, address: &str, from: &str, received: &str) {
         }
     });
 
-    assert_eq!([&pair.a, &pair.b].map(|netns| netns.mib(received)), [COUNT; 2]);
+    assert_eq!([&pair.a, &pair.b].map(|netns| netns.mib(received)), [count; 2]);
     traces.into_iter().for_each(|tracing| drop(expect_clean(tracing)));
 }

@@ -8,6 +8,7 @@ use netdrop_tests::family::at;
 use netdrop_tests::fragment::Whole;
 use netdrop_tests::frame::Hop;
 use netdrop_tests::link::Pair;
+use netdrop_tests::reason::{expect_certain, lacks};
 use netdrop_tests::{Dropped, Family, Lab, Outcome, Trace, Tracing, hidden, wait};
 use serde_json::{Value, json};
 
@@ -76,6 +77,9 @@ fn expect_pieces(outcome: &Outcome, pair: &Pair, class: &str, count: u64, placed
 /// Sends two pieces of each of three packets of three; returns how many of the drops netdrop does not
 /// know of.
 fn two_of_three(name: &str, family: Family) -> Option<u64> {
+    if lacks("FRAG_REASM_TIMEOUT", name) {
+        return None;
+    }
     let lab = Lab::new(name, &[])?;
     let (pair, hop) = own_path(&lab, family, 1);
     pair.b.sysctl(family.pick("net/ipv4/ipfrag_time", "net/ipv6/ip6frag_time"), "1");
@@ -94,7 +98,7 @@ fn two_of_three(name: &str, family: Family) -> Option<u64> {
     // The first piece gets its device back, for the report to the sender.
     let missing = expect_pieces(&outcome, &pair, "harmful", pieces, 3);
     for event in &outcome.events {
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_certain(event);
     }
     Some(missing)
 }
@@ -109,6 +113,9 @@ fn never_completed() {
 
 #[test]
 fn overtaken_by_other_packets() {
+    if lacks("FRAG_TOO_FAR", "frag-far") {
+        return;
+    }
     let Some(lab) = Lab::new("frag-far", &[]) else { return };
     let (pair, hop) = own_path(&lab, Family::Ipv4, 2);
     pair.b.sysctl("net/ipv4/ipfrag_max_dist", "1");
@@ -130,6 +137,10 @@ fn overtaken_by_other_packets() {
 #[test]
 fn pieces_that_overlap() {
     for (name, family) in [("frag-overlap", Family::Ipv4), ("frag-overlap6", Family::Ipv6)] {
+        // Older kernels free the piece that waited as one that was given up.
+        if lacks("FRAG_REASM_TIMEOUT", name) {
+            return;
+        }
         let Some(lab) = Lab::new(name, &[]) else { return };
         let (pair, hop) = own_path(&lab, family, 3);
         let tracing = trace(&hop);

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use netdrop_tests::flood::{Flood, cpus};
-use netdrop_tests::{Lab, Trace, hidden, wait};
+use netdrop_tests::{Lab, Trace, hidden, volume, wait};
 
-/// Drops of one run.
+/// Drops of one run, on a machine that is not emulated.
 const MILLION: u64 = 1_000_000;
 
 /// One flood at a time: the machine's CPUs belong to it.
@@ -14,12 +14,13 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Floods a rule from `senders` CPUs; returns how many drops netdrop neither counted nor reported missed.
 fn million(name: &str, senders: usize, args: &[&str]) -> Option<u64> {
     let lab = Lab::new(name, &["nft"])?;
+    let count = volume::of(MILLION);
     let netns = lab.netns("only");
     netns.nft_drop("input", "udp dport 9");
     let cpus = cpus();
     // On a machine with one CPU the threads share it.
     let flood =
-        |sender: usize| Flood::new("127.0.0.1:9", MILLION / senders as u64).on_cpu(cpus[sender % cpus.len()]);
+        |sender: usize| Flood::new("127.0.0.1:9", count / senders as u64).on_cpu(cpus[sender % cpus.len()]);
     let floods: Vec<Flood> = (0..senders).map(flood).collect();
     let tracing = Trace::of(&netns).args(args).keep_events(20).start();
 
@@ -27,7 +28,7 @@ fn million(name: &str, senders: usize, args: &[&str]) -> Option<u64> {
     let by_rule = wait::until_stable("the rule's counter", || netns.nft_packets("input"));
     // A full per-CPU backlog drops before the rule: the device counts these.
     let by_device = netns.rx_dropped("lo");
-    assert_eq!(by_rule + by_device, MILLION, "sent");
+    assert_eq!(by_rule + by_device, count, "sent");
 
     let outcome = tracing.stop();
     assert_eq!(outcome.netns_count(&netns), outcome.number("seen"));

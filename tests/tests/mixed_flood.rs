@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use netdrop_tests::flood::{Flood, cpus};
-use netdrop_tests::{Lab, Netns, Trace, hidden, lab, wait};
+use netdrop_tests::{Lab, Netns, Trace, hidden, lab, volume, wait};
 
 /// Datagrams dropped on their way out, in process context, and as many on their way in, in softirq.
 const EACH: u64 = 300_000;
@@ -84,10 +84,10 @@ fn mixed_flood(name: &str, args: &[&str], each: u64) -> Option<u64> {
 /// Holds `seen + missed` against the kernel.
 fn accounts_for_nested_drops(name: &str, args: &[&str]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut each = EACH;
+    let mut each = volume::of(EACH);
     hidden::repeat_while_short(name, || {
         let missing = mixed_flood(name, args, each);
-        each = (each / 2).max(FEWEST);
+        each = (each / 2).max(volume::of(FEWEST));
         missing
     });
 }

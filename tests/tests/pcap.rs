@@ -12,7 +12,7 @@ use netdrop_tests::damage::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN};
 use netdrop_tests::frame::Hop;
 use netdrop_tests::lab::skip_for_kernel;
 use netdrop_tests::traffic::send_udp;
-use netdrop_tests::{Lab, Netns, Trace, binary, wait};
+use netdrop_tests::{Lab, Netns, Trace, binary, reason, wait};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,7 +67,7 @@ fn frames_as_they_came_and_why_they_were_dropped() {
     let before = now();
     pair.a.send_frames("eth0", frames.iter().cycle().take(6));
     wait::until_counter("UdpNoPorts", 6, || pair.b.mib("UdpNoPorts"));
-    tracing.await_events("the frames", 6, |event| event["reason"] == "NO_SOCKET");
+    tracing.await_events("the frames", 6, |event| event["cause"]["id"] == "port-closed");
     let after = now();
     let outcome = tracing.stop();
 
@@ -91,13 +91,14 @@ fn frames_as_they_came_and_why_they_were_dropped() {
         let words = [
             ("cause", "port-closed"),
             ("class", "suspect"),
-            ("confidence", "observed"),
-            ("reason", "NO_SOCKET"),
+            ("confidence", if reason::known("NO_SOCKET") { "observed" } else { "inferred" }),
             ("location", event["location"]["symbol"].as_str().expect("a symbol")),
             ("netns", pair.b.name()),
             ("inode", &pair.b.inode().to_string()),
             ("direction", "in"),
         ];
+        let reason = reason::known("NO_SOCKET").then_some("NO_SOCKET");
+        assert_eq!(packet.word("reason"), reason, "reason in {}", packet.comment);
         for (key, value) in words {
             assert_eq!(packet.word(key), Some(value), "{key} in {}", packet.comment);
         }

@@ -3,6 +3,7 @@
 use netdrop_tests::family::at;
 use netdrop_tests::frame::Hop;
 use netdrop_tests::link::Pair;
+use netdrop_tests::reason::expect_certain;
 use netdrop_tests::traffic::{Sent, send_udp};
 use netdrop_tests::{Dropped, Family, Lab, Trace, lab, wait};
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ fn netem_loss() {
     let queues = Queues { name: "netem", commands: &commands, cause: "qdisc-netem-loss", class: "harmful" };
     queues.expect_drops(|pair, event, told, dropped| {
         assert_eq!(dropped, SENT);
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_certain(event);
         // Nothing at all tells the sender.
         assert_eq!(told, Sent { accepted: SENT, refused: 0 });
         let counter = if pair.a_end.ip.is_ipv4() { "IpOutDiscards" } else { "Ip6OutDiscards" };
@@ -127,7 +128,7 @@ fn netem_at_its_limit() {
         assert_eq!(dropped, SENT - 3);
         assert_eq!(event["evidence"]["qdisc"]["limit"], 3, "{event}");
         assert_eq!(event["evidence"]["qdisc"]["qlen"], 3, "{event}");
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_certain(event);
     });
 }
 
@@ -181,7 +182,7 @@ fn noop_while_the_other_end_is_down() {
         count: 10,
         packet: json!({"proto": "udp", "sport": 5404, "dport": 5405}),
     });
-    assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    expect_certain(event);
     assert_eq!(event["evidence"]["qdisc"]["kind"], "noop", "{event}");
     for (family, src, dst) in [("ipv4", "10.0.0.1", "10.0.0.2"), ("ipv6", "fd00::1", "fd00::2")] {
         let events = outcome.events.iter().filter(|event| event["packet"]["family"] == family);

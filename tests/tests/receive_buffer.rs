@@ -2,6 +2,7 @@
 
 use netdrop_tests::frame::Hop;
 use netdrop_tests::link::Pair;
+use netdrop_tests::reason::expect_certain;
 use netdrop_tests::traffic::{limit_receive_buffer, send_udp};
 use netdrop_tests::{Dropped, Lab, Trace, sockopt, wait};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ fn udp(pair: &Pair, to: &str, from: &str, [delivered, refused]: [&str; 2], heade
         packet: json!({"proto": "udp", "src": pair.a_end.ip.to_string(), "sport": 5003,
             "dst": pair.b_end.ip.to_string(), "dport": 9000, "len": 1000 + headers}),
     });
-    assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    expect_certain(event);
     expect_full(event, limit);
 }
 
@@ -102,6 +103,6 @@ fn ping(pair: &Pair, any: &str, answer: &Vec<u8>, proto: &str) {
         packet: json!({"proto": proto, "src": pair.a_end.ip.to_string(),
             "dst": pair.b_end.ip.to_string()}),
     });
-    assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+    expect_certain(event);
     expect_full(event, limit);
 }

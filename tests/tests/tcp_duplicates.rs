@@ -1,6 +1,7 @@
 //! TCP segments that the receiver already had: nothing is lost.
 
 use etherparse::TcpHeader;
+use netdrop_tests::reason::expect_reason;
 use netdrop_tests::scene::{Rejected, Scene};
 use netdrop_tests::sockopt;
 use netdrop_tests::tcp::CLOCK;
@@ -32,7 +33,7 @@ fn repeated(scene: Option<Scene>, sent: u64, reason: &str) {
     }
 
     let (_, event) = scene.expect(tracing, &duplicate("P.", &|| sockopt::drops(&server)));
-    assert_eq!(event["reason"], reason, "{event}");
+    expect_reason(&event, reason);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! in the connection.
 
 use etherparse::TcpHeader;
+use netdrop_tests::reason::expect_reason;
 use netdrop_tests::scene::{Rejected, Scene};
 use netdrop_tests::wait;
 
@@ -40,7 +41,7 @@ fn abort_on_data(scene: Option<Scene>) {
     scene.peer.send_data(100);
 
     let (_, event) = scene.expect(tracing, &ended("suspect", "P.", 1, &|| scene.mib("TcpExtTCPAbortOnData")));
-    assert_eq!(event["reason"], "TCP_ABORT_ON_DATA", "{event}");
+    expect_reason(&event, "TCP_ABORT_ON_DATA");
 }
 
 /// As before, but the peer has acknowledged the FIN: only a TIME_WAIT entry is left of the socket.

@@ -2,6 +2,7 @@
 
 use netdrop_tests::bpf::{Kind, Program, XdpMode, xdp};
 use netdrop_tests::frame::Hop;
+use netdrop_tests::reason::{expect_certain, may_be_unnamed};
 use netdrop_tests::{Dropped, Lab, Trace, wait};
 use serde_json::{Value, json};
 
@@ -34,9 +35,11 @@ fn judged_by_xdp(name: &str, mode: XdpMode, answer: i32, class: &'static str) ->
             count: FRAMES,
             packet: json!({"family": family, "proto": "udp", "src": src, "sport": 5410, "dst": dst, "dport": 5411}),
         });
-        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
+        expect_certain(event);
         assert_eq!(event["interface"]["name"], "eth0", "{event}");
-        assert_eq!(event["direction"], "in", "{event}");
+        if !may_be_unnamed(event) {
+            assert_eq!(event["direction"], "in", "{event}");
+        }
         Some(event.clone())
     };
     addresses.into_iter().filter_map(one_family).collect()
@@ -45,14 +48,17 @@ fn judged_by_xdp(name: &str, mode: XdpMode, answer: i32, class: &'static str) ->
 #[test]
 fn generic() {
     for event in judged_by_xdp("xdp-generic", XdpMode::Generic, xdp::DROP, "harmful") {
-        assert_eq!(event["location"]["symbol"], "do_xdp_generic", "{event}");
+        // 5.10's compiler put the one into the other.
+        let place = event["location"]["symbol"].as_str();
+        assert!(["do_xdp_generic", "netif_receive_generic_xdp"].map(Some).contains(&place), "{event}");
     }
 }
 
 #[test]
 fn native_of_veth() {
     for event in judged_by_xdp("xdp-native", XdpMode::Native, xdp::DROP, "harmful") {
-        assert_eq!(event["location"]["symbol"], "veth_xdp_rcv_skb", "{event}");
+        let place = event["location"]["symbol"].as_str();
+        assert!(["veth_xdp_rcv_skb", "veth_poll"].map(Some).contains(&place), "{event}");
     }
 }
 

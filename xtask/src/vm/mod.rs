@@ -118,7 +118,7 @@ fn run_command(tools: &Tools, args: &Args) -> Result<ExitCode> {
 }
 
 fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
-    let suite = Suite::build(tools, args.rung, &args.tests)?;
+    let suite = Suite::build(tools, args.accel.resolve(), args.rung, &args.tests)?;
     let site = Site::prepare(tools, args, args.timeout.unwrap_or(5400))?;
     let tallies = Mutex::new(tally);
     site.on_all(|kernel, output| {

@@ -11,6 +11,7 @@ use netdrop_guest::{
 use super::{
     TARGET,
     initrd::Payload,
+    qemu::Accel,
     results::{FileResult, KernelResult},
 };
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
 
 /// One file of scenarios may take this long, after which the next one begins.
 const FILE_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Scenarios with a lot of traffic send this fraction of it in emulation.
+const EMULATED_DIVISOR: u32 = 20;
 
 /// How many tests of a file run at the same time: they wait more than they compute.
 const THREADS: &str = "2";
@@ -53,7 +57,12 @@ pub(crate) struct Suite {
 
 impl Suite {
     /// Builds the scenarios and plans those that `filter` means, on each rung or on one.
-    pub(crate) fn build(tools: &Tools, rung: Option<Rung>, filter: &[OsString]) -> Result<Self> {
+    pub(crate) fn build(
+        tools: &Tools,
+        accel: Accel,
+        rung: Option<Rung>,
+        filter: &[OsString],
+    ) -> Result<Self> {
         let mut build = tools.cargo();
         build.args(["test", "--profile", "guest", "--target", TARGET]);
         build.args(["--package", "netdrop-tests", "--lib", "--tests", "--no-run"]);
@@ -61,12 +70,13 @@ impl Suite {
         let executables = workspace::executables(&mut build)?;
         let mut suite = Self::without_tests(rung.is_none() && filter.is_empty());
         suite.verbose = filter.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
+        let divisor = if accel == Accel::Tcg { EMULATED_DIVISOR } else { 1 };
         let rungs = rung.as_ref().map_or(scenarios::RUNGS, std::slice::from_ref);
         for (number, &rung) in rungs.iter().enumerate() {
             for executable in &executables {
                 let again = number > 0;
                 if !(again && scenarios::RUNGLESS.contains(&executable.target.as_str())) {
-                    suite.add(executable, rung, filter)?;
+                    suite.add(executable, rung, divisor, filter)?;
                 }
             }
         }
@@ -91,7 +101,7 @@ impl Suite {
         }
     }
 
-    fn add(&mut self, executable: &Executable, rung: Rung, filter: &[OsString]) -> Result<()> {
+    fn add(&mut self, executable: &Executable, rung: Rung, divisor: u32, filter: &[OsString]) -> Result<()> {
         let file = &executable.target;
         let Some(arguments) = scenarios::arguments(filter, file) else { return Ok(()) };
         let mut command = vec![format!("{}/{file}", plan::PROGRAMS)];
@@ -104,6 +114,7 @@ impl Suite {
             ("NETDROP_TESTS_RUNG", rung.name().to_owned()),
             // Guests have every tool.
             ("NETDROP_TESTS_STRICT", "1".to_owned()),
+            ("NETDROP_TESTS_DIVISOR", divisor.to_string()),
             ("RUST_BACKTRACE", "1".to_owned()),
             ("RUST_TEST_THREADS", THREADS.to_owned()),
         ];
