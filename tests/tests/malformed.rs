@@ -4,6 +4,7 @@ use netdrop_tests::damage::{
     IPV4_LEN, IPV6_LEN, TCP_OFFSET, UDP_LENGTH, cut, with_byte, with_ipv4_checksum, with_u16,
 };
 use netdrop_tests::frame::Hop;
+use netdrop_tests::reason::lacks;
 use netdrop_tests::{Dropped, Family, Lab, Netns, Trace, wait};
 use serde_json::json;
 
@@ -147,6 +148,10 @@ fn udp_header_that_is_cut_off() {
 fn neighbour_discovery_from_beyond_a_router() {
     /// Type of a neighbour solicitation.
     const SOLICITATION: u8 = 135;
+    // Before it had this reason, the kernel freed what it had answered at the same place.
+    if lacks("IPV6_NDISC_HOP_LIMIT", "bad-ndisc") {
+        return;
+    }
     let Some(lab) = Lab::new("bad-ndisc", &[]) else { return };
     let pair = lab.pair_of(Family::Ipv6);
     let before = pair.b.mib("Icmp6InNeighborSolicits");
