@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Who runs the guests: KVM needs /dev/kvm and a processor's support behind it.
     #[arg(long, value_enum, default_value = "auto")]
     accel: Accel,
-    /// Machines at the same time; by default one for every two processors.
+    /// Machines at the same time; by default as many as there are processors, for each machine waits a lot.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
     /// Processors of each machine.
@@ -244,7 +244,7 @@ impl Site<'_> {
 
     fn jobs(&self) -> usize {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        self.args.jobs.map_or((processors / 2).max(1), |jobs| jobs as usize)
+        self.args.jobs.map_or(processors, |jobs| jobs as usize)
     }
 
     /// Boots one kernel, runs the plan and returns its exit code.
