@@ -123,17 +123,22 @@ pub struct Report {
     pub checks: Vec<Check>,
 }
 
-/// Examines kernel and privileges, and loads and attaches each probe point for a moment. Needs a running
-/// tokio reactor.
+/// Examines kernel and privileges, and loads and attaches each probe point for a moment: the best rung, or those of
+/// `rungs`; `consume` as in [`Settings`]. Needs a running tokio reactor.
 #[must_use]
-pub fn examine(catalogue: &Catalogue, explain: impl Fn(&KernelError) -> String) -> Report {
+pub fn examine(
+    catalogue: &Catalogue,
+    rungs: Vec<Rung>,
+    consume: bool,
+    explain: impl Fn(&KernelError) -> String,
+) -> Report {
     let uname = rustix::system::uname();
     let mut checks = privileges();
     let mut probes = Vec::new();
     match Kernel::inspect() {
         Ok(kernel) => {
             checks.extend(kernel_checks(&kernel));
-            probes = try_probes(&kernel, catalogue);
+            probes = try_probes(&kernel, catalogue, rungs, consume);
         }
         Err(error) => {
             checks.push(Check::missing("kernel types (BTF)", error.to_string(), explain(&error)));
@@ -149,7 +154,7 @@ pub fn examine(catalogue: &Catalogue, explain: impl Fn(&KernelError) -> String) 
     }
 }
 
-fn try_probes(kernel: &Kernel, catalogue: &Catalogue) -> Vec<Probe> {
+fn try_probes(kernel: &Kernel, catalogue: &Catalogue, rungs: Vec<Rung>, consume: bool) -> Vec<Probe> {
     let settings = Settings {
         filter: Filter::default(),
         gather: gather_table(catalogue, kernel),
@@ -157,8 +162,8 @@ fn try_probes(kernel: &Kernel, catalogue: &Catalogue) -> Vec<Probe> {
         stack: false,
         buffer_bytes: MIN_BUFFER_BYTES,
         max_keys: None,
-        rungs: Vec::new(),
-        consume: true,
+        rungs,
+        consume,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
         Ok(tracer) => tracer.reports().iter().map(Probe::from).collect(),

@@ -19,7 +19,7 @@ use crate::{
     signals::Signals,
     summary::Summary,
     totals::Totals,
-    trace::{TraceError, hooks},
+    trace::{TEND_INTERVAL, TraceError, hooks},
 };
 
 /// How tables are written.
@@ -101,6 +101,7 @@ pub async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: HashMap<RowKey, u64> = HashMap::new();
     let mut last = started;
+    let mut last_tend = started;
     let mut printed = 0;
     while plan.iterations.is_none_or(|most| printed < most) {
         tokio::select! {
@@ -109,12 +110,17 @@ pub async fn run(
             () = outlet.closed() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        if plan.iterations == Some(printed + 1) || signals.caught() > 0 {
+        let last_one = plan.iterations == Some(printed + 1) || signals.caught() > 0;
+        if last_one {
             // The last table is exact.
             tracer.detach()?;
         }
+        if last_tend.elapsed() >= TEND_INTERVAL {
+            tracer.tend();
+            last_tend = Instant::now();
+        }
         let now = Instant::now();
-        let resolved_clashes = tracer.resolved_clashes();
+        let resolved_clashes = tracer.resolved_clashes(last_one);
         let totals = Totals::new(&tracer.counters()?, &mut judge, &plan.filter.causes, None, now - started);
         let summary = Summary::new(
             totals,

@@ -36,6 +36,9 @@ const BATCH: usize = 1024;
 /// How often a run looks for lost events while records come.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often counters of namespaces that have ended are looked for.
+pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often the debug channel is emptied.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -267,7 +270,7 @@ pub async fn run(
         return Ok(());
     }
     losses.report(&tracer, &mut pipeline, &mut outputs)?;
-    let resolved_clashes = tracer.resolved_clashes();
+    let resolved_clashes = tracer.resolved_clashes(true);
     let counters = tracer.counters()?;
     let tally = plan.events.then_some(pipeline.tally);
     let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
@@ -307,6 +310,7 @@ async fn events(
 ) -> Result<End, TraceError> {
     let deadline = plan.duration.map(|duration| Instant::now() + duration);
     let mut log_tick = tracer.logs().then(Instant::now);
+    let mut tend = Instant::now() + TEND_INTERVAL;
     let mut more = false;
     loop {
         match outputs.flush(signals).await {
@@ -326,6 +330,10 @@ async fn events(
             () = at(log_tick) => {
                 tracer.flush_log();
                 log_tick = Some(Instant::now() + LOG_INTERVAL);
+            }
+            () = sleep_until(tend) => {
+                tracer.tend();
+                tend = Instant::now() + TEND_INTERVAL;
             }
             ready = tracer.wait(), if !more => ready?,
             () = std::future::ready(()), if more => {}

@@ -48,7 +48,7 @@ pub fn path() -> PathBuf {
 pub fn command<S: AsRef<str>>(args: &[S]) -> Command {
     let mut command = Command::new(path());
     command.args(args.iter().map(AsRef::as_ref)).stdin(Stdio::null());
-    let traces = args.first().is_some_and(|task| ["trace", "top"].contains(&task.as_ref()));
+    let traces = args.first().is_some_and(|task| ["trace", "top", "doctor"].contains(&task.as_ref()));
     if traces && let Some(rung) = rung().filter(|rung| rung != BEST_RUNG) {
         command.args(["--rung", &rung]);
     }

@@ -35,8 +35,6 @@ pub struct Cells {
     pub overflow: u64,
     /// Matched, but the ring had no room for the event.
     pub lost: u64,
-    /// Clashes in conntrack that the kernel resolved: no drops.
-    pub resolved: u64,
 }
 
 /// The two counter maps.
@@ -74,9 +72,13 @@ impl CounterMaps {
             undecidable: cell(cell::UNDECIDABLE)?,
             overflow: cell(cell::OVERFLOW)?,
             lost: cell(cell::LOST)?,
-            resolved: cell(cell::RESOLVED)?,
         };
         Ok((drops, cells))
+    }
+
+    /// Resolved clashes alone.
+    pub(super) fn resolved(&self) -> Result<u64, MapError> {
+        Ok(self.cells.get(&cell::RESOLVED, 0)?.iter().sum())
     }
 
     /// Lost events alone: what a `loss` line needs while the run goes on.

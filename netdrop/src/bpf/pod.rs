@@ -3,7 +3,7 @@
 use netdrop_common::{
     filter::{Cidr, PortRange, TextRange},
     key::{DropCount, DropKey},
-    witness::Step,
+    witness::{Remembered, Step, WitnessKey},
 };
 
 macro_rules! pod {
@@ -26,4 +26,6 @@ pod! {
     Text(TextRange);
     Network(Cidr);
     Answer(Step);
+    Seen(WitnessKey);
+    Last(Remembered);
 }

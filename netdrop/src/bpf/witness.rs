@@ -6,12 +6,12 @@ use std::collections::HashSet;
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData, MapError},
+    maps::{Array, HashMap, MapData, MapError},
     programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
-use netdrop_common::witness::Step;
+use netdrop_common::witness::{Step, WITNESS_KEYS};
 
-use super::pod::Answer;
+use super::pod::{Answer, Last, Seen};
 use crate::say::chain;
 
 /// The program that looks at one namespace on one CPU.
@@ -43,6 +43,7 @@ pub(super) enum WitnessError {
 pub(super) struct Witness {
     answer: Array<MapData, Answer>,
     primed: Array<MapData, u32>,
+    remembered: HashMap<MapData, Seen, Last>,
     cpus: Vec<u32>,
 }
 
@@ -53,6 +54,7 @@ impl Witness {
         Ok(Self {
             answer: super::tracer::take_map(ebpf, "STEP")?,
             primed: super::tracer::take_map(ebpf, "PRIMED")?,
+            remembered: super::tracer::take_map(ebpf, "WITNESSED")?,
             cpus: aya::util::online_cpus().map_err(|_| WitnessError::Cpus)?,
         })
     }
@@ -67,6 +69,31 @@ impl Witness {
 
     /// Looks at the counters of all namespaces on all CPUs, so that what moved without a drop is counted too.
     pub(super) fn walk(&self, ebpf: &mut Ebpf) -> Result<usize, WitnessError> {
+        let namespaces = self.namespaces(ebpf)?;
+        for cpu in &self.cpus {
+            for step in &namespaces {
+                self.step(ebpf, step.net, Some(*cpu))?;
+            }
+        }
+        Ok(namespaces.len())
+    }
+
+    /// Forgets counters of namespaces that have ended, once half of the room for counters is taken.
+    pub(super) fn tend(&mut self, ebpf: &mut Ebpf) -> Result<(), WitnessError> {
+        let keys: Vec<Seen> = self.remembered.keys().collect::<Result<_, _>>()?;
+        if keys.len() < WITNESS_KEYS as usize / 2 {
+            return Ok(());
+        }
+        let alive: HashSet<(u64, u32)> =
+            self.namespaces(ebpf)?.iter().map(|step| (step.key, step.inode)).collect();
+        for key in keys.iter().filter(|Seen(key)| !alive.contains(&(key.net, key.inode))) {
+            self.remembered.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// All namespaces in the kernel's list.
+    fn namespaces(&self, ebpf: &mut Ebpf) -> Result<Vec<Step>, WitnessError> {
         let first = self.step(ebpf, 0, None)?;
         if first.net == 0 || first.readable == 0 {
             return Err(WitnessError::Unreadable);
@@ -77,19 +104,14 @@ impl Witness {
             let step = self.step(ebpf, address, None)?;
             // The head of the list is no namespace, but leads on to one.
             if step.net != 0 {
-                found.push(address);
+                found.push(step);
             }
             if step.next == 0 {
                 break;
             }
             address = step.next;
         }
-        for cpu in &self.cpus {
-            for address in &found {
-                self.step(ebpf, *address, Some(*cpu))?;
-            }
-        }
-        Ok(found.len())
+        Ok(found)
     }
 
     /// One run: on a CPU, or on whichever this is.

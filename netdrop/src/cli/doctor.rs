@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{block_on, failure::Unsupported, privilege};
+use super::{block_on, failure::Unsupported, privilege, rung::RungArgs};
 use crate::{
     bpf::Rung,
     cause::{Catalogue, Class},
@@ -21,12 +21,17 @@ pub(super) struct DoctorArgs {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    rung: RungArgs,
 }
 
 pub(super) fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let catalogue = Catalogue::builtin()?;
+    let rung = &arguments.rung;
     // The ring registers with the loop's reactor.
-    let report = block_on(async { examine(&catalogue, privilege::without_kernel) })?;
+    let report =
+        block_on(async { examine(&catalogue, rung.rungs(), rung.consume(), privilege::without_kernel) })?;
     let mut out = io::stdout().lock();
     if arguments.json {
         let mut value = serde_json::to_value(&report)?;
