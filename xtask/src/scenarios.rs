@@ -22,10 +22,16 @@ use crate::{
 
 /// Test executables that start no trace: the harness's own tests. One pass is enough for them; a few more
 /// tests like that, of the command line, take less time than it would take to tell them apart.
-pub(crate) const RUNGLESS: [&str; 2] = ["netdrop_tests", "harness"];
+const RUNGLESS: [&str; 2] = ["netdrop_tests", "harness"];
 
-/// All rungs, in the order that they are tested.
+/// Test files of probe points that are functions: they are also run on the rungs of these.
+const FUNCTION_FILES: [&str; 4] = ["accept_queue", "conntrack", "conntrack_clash", "listen_queue"];
+
+/// All rungs that every kernel has, in the order that they are tested.
 pub(crate) const RUNGS: &[Rung] = &[Rung::TpBtf, Rung::RawTp];
+
+/// Rungs of functions beside the one that netdrop chooses there.
+pub(crate) const FUNCTION_RUNGS: &[Rung] = &[Rung::Kprobe, Rung::Witness];
 
 /// A way for netdrop to attach to the kernel, on which all scenarios must pass.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -35,6 +41,10 @@ pub(crate) enum Rung {
     TpBtf,
     /// The raw tracepoint, which reads kernel memory by helper.
     RawTp,
+    /// Functions by kprobe and kretprobe, where the kernel has them; the tracepoint as netdrop chooses.
+    Kprobe,
+    /// Functions by the kernel's counters; the tracepoint as netdrop chooses.
+    Witness,
 }
 
 impl Rung {
@@ -43,6 +53,16 @@ impl Rung {
         match self {
             Self::TpBtf => "tp_btf",
             Self::RawTp => "raw_tp",
+            Self::Kprobe => "kprobe",
+            Self::Witness => "witness",
+        }
+    }
+
+    /// Whether the tests of a file have something to show on this rung, that of `first` having been tested before.
+    pub(crate) fn concerns(self, file: &str, first: bool) -> bool {
+        match self {
+            Self::TpBtf | Self::RawTp => first || !RUNGLESS.contains(&file),
+            Self::Kprobe | Self::Witness => FUNCTION_FILES.contains(&file),
         }
     }
 }
@@ -81,9 +101,8 @@ pub(crate) fn run(
     for (number, &rung) in rungs.iter().enumerate() {
         let pass = Pass { rung, netdrop: &netdrop, mark: &mark, privilege, filter };
         let mut passed = Tally::default();
-        let again = number > 0;
         for executable in &executables {
-            if !(again && RUNGLESS.contains(&executable.target.as_str())) {
+            if rung.concerns(&executable.target, number == 0) {
                 pass.run(executable, &mut passed)?;
             }
         }

@@ -179,6 +179,10 @@ impl Probe {
             return if self.required() { vec![Way::new(Rung::Empty, "", &[empty])] } else { Vec::new() };
         }
         let mut ways = (self.ways)(kernel, consume);
+        if only.contains(&Rung::RawTp) && !only.contains(&Rung::TpBtf) {
+            let typed = |way: &Way| way.parts.iter().any(|(_, target)| matches!(target, Target::TpBtf(_)));
+            ways.retain(|way| !typed(way));
+        }
         if ways.iter().any(|way| only.contains(&way.rung)) {
             ways.retain(|way| only.contains(&way.rung));
         }

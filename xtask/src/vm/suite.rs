@@ -71,11 +71,14 @@ impl Suite {
         let mut suite = Self::without_tests(rung.is_none() && filter.is_empty());
         suite.verbose = filter.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
         let divisor = if accel == Accel::Tcg { EMULATED_DIVISOR } else { 1 };
-        let rungs = rung.as_ref().map_or(scenarios::RUNGS, std::slice::from_ref);
+        let mut rungs = rung.as_ref().map_or(scenarios::RUNGS, std::slice::from_ref).to_vec();
+        if rungs.contains(&Rung::TpBtf) {
+            // What netdrop chooses hides the other rungs of functions, which these kernels have.
+            rungs.extend(scenarios::FUNCTION_RUNGS);
+        }
         for (number, &rung) in rungs.iter().enumerate() {
             for executable in &executables {
-                let again = number > 0;
-                if !(again && scenarios::RUNGLESS.contains(&executable.target.as_str())) {
+                if rung.concerns(&executable.target, number == 0) {
                     suite.add(executable, rung, divisor, filter)?;
                 }
             }
