@@ -163,6 +163,13 @@ impl Outcome {
         events[0]
     }
 
+    /// The same for a cause that does not rest on a reason: it has its name on every kernel.
+    #[track_caller]
+    pub fn expect_named(&self, dropped: &Dropped<'_>) -> &Value {
+        self.expect_count(dropped.cause, self.cause_count(dropped.cause), dropped.count);
+        self.expect(dropped)
+    }
+
     /// Requires that nothing of what was seen looks like a problem.
     #[track_caller]
     pub fn expect_benign(&self) {

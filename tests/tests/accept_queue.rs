@@ -68,6 +68,8 @@ fn overflow(scene: Option<Scene>, cookies: bool) {
 #[track_caller]
 fn expect_evidence(scene: &Scene, outcome: &Outcome) {
     for event in &outcome.events {
+        assert_eq!(event["cause"]["id"], "tcp-accept-queue-full", "{event}");
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
         Full::accept(&scene.listener).expect(&scene.pair.b, event);
         let witness = &event["evidence"]["witness"];
         let overflow = json!({"cell": "ListenOverflows", "delta": 1});
@@ -104,7 +106,7 @@ fn reset(scene: Option<Scene>) {
     wait::until_counter("handshakes dropped", COUNT, || scene.mib(OVERFLOWS));
     assert_eq!(scene.mib("TcpExtListenDrops"), COUNT);
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "tcp-accept-queue-full",
         class: "harmful",
         netns: &scene.pair.b,
@@ -112,6 +114,5 @@ fn reset(scene: Option<Scene>) {
         packet: json!({"dport": PORT, "tcp_flags": "."}),
     });
     outcome.expect_count("drops that are shown", outcome.number("shown"), COUNT);
-    assert!(outcome.events.iter().all(|event| event["cause"]["confidence"] == "observed"));
     expect_evidence(&scene, &outcome);
 }

@@ -84,7 +84,7 @@ fn full(family: Family) {
     assert_eq!(routed.r.conntrack("insert_failed"), 0);
 
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "conntrack-table-full",
         class: "harmful",
         netns: &routed.r,
@@ -154,7 +154,7 @@ fn invalid(name: &str, family: Family, at: At) {
     wait::until_counter("the rule's counter", COUNT, || routed.r.nft_packets(hook));
 
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "conntrack-invalid",
         class: "suspect",
         netns: &routed.r,
@@ -174,7 +174,13 @@ fn invalid(name: &str, family: Family, at: At) {
 /// Requires that all these drops were a rule's, and nothing else's.
 #[track_caller]
 fn expect_rule(outcome: &Outcome, router: &Netns, count: u64, packet: Value) {
-    outcome.expect(&Dropped { cause: "netfilter-rule", class: "harmful", netns: router, count, packet });
+    outcome.expect_named(&Dropped {
+        cause: "netfilter-rule",
+        class: "harmful",
+        netns: router,
+        count,
+        packet,
+    });
     outcome.expect_count("all drops", outcome.number("seen"), count);
 }
 

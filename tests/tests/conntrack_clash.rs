@@ -158,7 +158,7 @@ fn lost(name: &str, family: Family, way: Way, zone: u16) {
 
     // At its last hook a packet is what it is sent as.
     let (to, from) = connection.reply;
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "conntrack-insert-clash",
         class: "harmful",
         netns: &routed.r,
@@ -283,7 +283,7 @@ fn exhausted(name: &str, family: Family, proto: &'static str) {
     assert_eq!(routed.b.nft_packets("prerouting"), 1, "packets that arrived");
 
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "nat-port-exhausted",
         class: "harmful",
         netns: &routed.r,

@@ -56,7 +56,10 @@ fn expect_evidence(scene: &Scene, outcome: &Outcome, full: &Full, cell: &str) {
         Some(rung) if rung == "witness" => json!({"cell": cell, "delta": 1}),
         _ => Value::Null,
     };
+    let cause = if full.queue == "syn" { "tcp-syn-queue-full" } else { "tcp-accept-queue-full" };
     for event in &outcome.events {
+        assert_eq!(event["cause"]["id"], cause, "{event}");
+        assert_eq!(event["cause"]["confidence"], "observed", "{event}");
         full.expect(&scene.pair.b, event);
         assert_eq!(event["evidence"]["witness"], witness, "{event}");
     }
@@ -169,7 +172,7 @@ fn programs_that_try_again() {
     let count = wait::until_stable("SYNs dropped", overflows);
 
     let outcome = tracing.stop();
-    outcome.expect(&Dropped {
+    outcome.expect_named(&Dropped {
         cause: "tcp-accept-queue-full",
         class: "harmful",
         netns: &scene.pair.b,
@@ -289,7 +292,7 @@ fn every_listener_is_told_apart() {
 
     let outcome = tracing.stop();
     for (cause, port) in [("tcp-accept-queue-full", PORT), ("tcp-syn-queue-full", 9201)] {
-        let event = outcome.expect(&Dropped {
+        let event = outcome.expect_named(&Dropped {
             cause,
             class: "harmful",
             netns: &scene.pair.b,
