@@ -110,9 +110,12 @@ fn out_of_order(scene: Option<Scene>) {
         scene.peer.send_data(LEN as usize);
     }
 
-    let refused = "TcpExtTCPOFODrop";
-    let count = wait::until_stable(refused, || scene.mib(refused));
-    scene.expect(tracing, &rejected(("harmful", "observed"), count, &|| scene.mib(refused)));
+    // Refused is what comes, or thrown out what is there: that differs between kernels, and has a counter each.
+    // The socket counts both.
+    let dropped = || sockopt::drops(&server);
+    let count = wait::until_stable("segments that the socket dropped", dropped);
+    assert!(scene.mib("TcpExtTCPOFODrop") + scene.mib("TcpExtOfoPruned") > 0, "for want of room");
+    scene.expect(tracing, &rejected(("harmful", "observed"), count, &dropped));
 }
 
 #[test]
@@ -129,6 +132,8 @@ fn data_thrown_out_to_make_room_over_ipv6() {
 fn prune(scene: Option<Scene>) {
     let Some(mut scene) = scene else { return };
     let server = scene.peer.connect(&scene.listener);
+    // Something waits to be read: older kernels have room for data without a gap where nothing does.
+    scene.peer.send_data(LEN as usize);
     let gap = scene.peer.next;
     scene.peer.next += LEN;
     for _ in 0..20 {
