@@ -59,7 +59,11 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
     occasion: Occasion,
 ) {
     let Occasion { probe, location, reason, gather } = occasion;
-    if filter::reason(reason) == Verdict::Filtered || filter::location(location) == Verdict::Filtered {
+    // Filters take a location for a return address, and this one is a function's first byte.
+    let first_byte = u64::from(probe as u32 == ProbePoint::TcpConnRequest as u32);
+    if filter::reason(reason) == Verdict::Filtered
+        || filter::location(location + first_byte) == Verdict::Filtered
+    {
         count::cell(cell::FILTERED);
         return;
     }

@@ -265,6 +265,8 @@ pub struct ProbeReport {
     pub shows: &'static str,
     /// What is not known without it; nothing where netdrop cannot do without.
     pub costs: Option<&'static str>,
+    /// Whether drops or their causes are counted by what it sees; else it adds to events alone.
+    pub counts: bool,
     /// The rung that is used; nothing when there is none.
     pub rung: Option<Rung>,
     /// What it costs.
@@ -305,6 +307,7 @@ impl ProbeReport {
             name: probe.name,
             shows: probe.shows,
             costs: probe.costs,
+            counts: !probe.for_events,
             rung: None,
             price: None,
             programs: Vec::new(),

@@ -194,5 +194,12 @@ pub(super) fn ready(tracer: &Tracer, kernel: &Kernel) {
     if let Err(error) = &kernel.symbols {
         say(error);
     }
+    for report in tracer.reports().iter().filter(|report| report.counts && !report.is_observed()) {
+        say(format_args!(
+            "{} is not observed: {}; `netdrop doctor` says why",
+            report.name,
+            report.costs.unwrap_or("nothing is counted")
+        ));
+    }
     say(format_args!("tracing {} on kernel {}, Ctrl-C ends it", trace::hooks(tracer), kernel.release));
 }
