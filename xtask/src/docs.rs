@@ -22,7 +22,7 @@ struct Generated {
 
 const FILES: &[Generated] = &[Generated { path: "docs/causes.md", netdrop: &["explain", "--markdown"] }];
 
-/// The page that is made from what virtual machines said. Not checked: it is as new as the last complete run.
+/// The page that is made from what virtual machines said. Not checked: it is as new as the last runs.
 const KERNELS: &str = "docs/kernels.md";
 
 /// Writes the files that changed, or with `--check` names the stale ones.

@@ -129,12 +129,10 @@ fn run_scenarios(tools: &Tools, args: &Args, tally: &mut Tally) -> Result<()> {
         let booted = site.boot(kernel, &suite.plan, &suite.payload, |frame| reader.take(frame));
         result.seconds = start.elapsed().as_secs_f64();
         **tallies.lock().unwrap_or_else(PoisonError::into_inner) += result.tally.clone();
+        // Also of a machine that did not come to its end.
+        result.keep(&site.cache)?;
         booted?;
         say(&format!("{}: {} in {:.0} s", result.release, result.tally, result.seconds));
-        // A part of the scenarios says nothing about the others.
-        if suite.whole {
-            result.keep(&site.cache)?;
-        }
         result.tally.check()?;
         if result.tally.reports() > 0 && result.tally.total() == 0 {
             bail!("no scenario matches; `--tests=--list` shows them all");

@@ -105,13 +105,31 @@ impl KernelResult {
         }
     }
 
-    /// Keeps this below `cache`, in place of what was known about the series.
+    /// Keeps this below `cache`, with what was known about other files on the same kernel.
     pub(crate) fn keep(&self, cache: &Path) -> Result<()> {
         let path = place(&self.series, cache);
         let what = || format!("cannot keep {}", path.display());
         fs::create_dir_all(cache.join(DIR)).with_context(what)?;
-        let text = serde_json::to_string_pretty(self).with_context(what)?;
+        let kept = Self::kept(&self.series, cache)?.filter(|kept| kept.release == self.release);
+        let text = serde_json::to_string_pretty(&self.clone().with(kept)).with_context(what)?;
         fs::write(&path, text + "\n").with_context(what)
+    }
+
+    /// Adds what only `kept` knows.
+    fn with(mut self, kept: Option<Self>) -> Self {
+        let Some(kept) = kept else { return self };
+        if self.doctor.is_null() {
+            self.doctor = kept.doctor;
+        }
+        for (rung, files) in kept.files {
+            let known = self.files.entry(rung).or_default();
+            for file in files {
+                if known.iter().all(|other| other.file != file.file) {
+                    known.push(file);
+                }
+            }
+        }
+        self
     }
 
     /// What is kept about a series, if anything.
@@ -135,6 +153,21 @@ fn place(series: &str, cache: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_some_files_leaves_what_is_known_of_the_others() {
+        let of = |files: &[(&str, f64)]| {
+            let file = |&(file, seconds): &(&str, f64)| FileResult {
+                file: file.to_owned(),
+                seconds,
+                ..FileResult::default()
+            };
+            let files = files.iter().map(file).collect();
+            KernelResult { files: BTreeMap::from([("raw_tp".to_owned(), files)]), ..KernelResult::default() }
+        };
+        let merged = of(&[("mtu", 2.0)]).with(Some(of(&[("mtu", 1.0), ("qdisc", 1.0)])));
+        assert_eq!(merged.files, of(&[("mtu", 2.0), ("qdisc", 1.0)]).files);
+    }
 
     #[test]
     fn tests_pass_fail_and_are_skipped_by_name() {

@@ -38,8 +38,8 @@ enum Part {
     Module,
     /// `netdrop doctor --json`.
     Doctor,
-    /// The tests of a file, on a rung.
-    File { rung: Rung, file: String },
+    /// The tests of a file, all or some of them, on a rung.
+    File { rung: Rung, file: String, all: bool },
 }
 
 /// The scenarios that are wanted, built for guests.
@@ -49,8 +49,6 @@ pub(crate) struct Suite {
     pub(crate) plan: Plan,
     /// What it needs for that.
     pub(crate) payload: Vec<Payload>,
-    /// All files on all rungs, with nothing left out.
-    pub(crate) whole: bool,
     /// The options ask for more than results.
     pub(crate) verbose: bool,
 }
@@ -68,7 +66,7 @@ impl Suite {
         build.args(["--package", "netdrop-tests", "--lib", "--tests", "--no-run"]);
         command::announce("build scenarios", &command::shown(&build));
         let executables = workspace::executables(&mut build)?;
-        let mut suite = Self::without_tests(rung.is_none() && filter.is_empty());
+        let mut suite = Self::without_tests();
         suite.verbose = filter.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
         let divisor = if accel == Accel::Tcg { EMULATED_DIVISOR } else { 1 };
         let mut rungs = rung.as_ref().map_or(scenarios::RUNGS, std::slice::from_ref).to_vec();
@@ -91,7 +89,7 @@ impl Suite {
         Ok(suite)
     }
 
-    fn without_tests(whole: bool) -> Self {
+    fn without_tests() -> Self {
         let command = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let module = step(command(&["modprobe", "br_netfilter"]), []);
         let doctor = step(command(&["netdrop", "doctor", "--json"]), []);
@@ -99,7 +97,6 @@ impl Suite {
             parts: vec![Part::Module, Part::Doctor],
             plan: Plan { steps: vec![module, doctor] },
             payload: Vec::new(),
-            whole,
             verbose: false,
         }
     }
@@ -107,6 +104,7 @@ impl Suite {
     fn add(&mut self, executable: &Executable, rung: Rung, divisor: u32, filter: &[OsString]) -> Result<()> {
         let file = &executable.target;
         let Some(arguments) = scenarios::arguments(filter, file) else { return Ok(()) };
+        let all = arguments.is_empty();
         let mut command = vec![format!("{}/{file}", plan::PROGRAMS)];
         for argument in arguments {
             let argument = argument.into_string();
@@ -122,7 +120,7 @@ impl Suite {
             ("RUST_TEST_THREADS", THREADS.to_owned()),
         ];
         self.plan.steps.push(step(command, variables));
-        self.parts.push(Part::File { rung, file: file.clone() });
+        self.parts.push(Part::File { rung, file: file.clone(), all });
         self.payload.push(Payload { name: file.clone(), path: executable.path.clone() });
         Ok(())
     }
@@ -164,7 +162,13 @@ impl Reader<'_> {
                 match part {
                     Part::Module => {}
                     Part::Doctor => self.doctor(&stdout, &stderr, ended),
-                    Part::File { rung, file } => self.file(*rung, file, &stdout, &stderr, ended),
+                    Part::File { rung, file, all } => {
+                        let result = self.file(*rung, file, &stdout, &stderr, ended);
+                        // A part of a file says nothing about the others.
+                        if *all {
+                            self.result.files.entry(rung.name().to_owned()).or_default().push(result);
+                        }
+                    }
                 }
             }
             Frame::Up(_) | Frame::Exit(_) => {}
@@ -183,7 +187,7 @@ impl Reader<'_> {
         }
     }
 
-    fn file(&mut self, rung: Rung, file: &str, stdout: &str, stderr: &str, ended: Ended) {
+    fn file(&mut self, rung: Rung, file: &str, stdout: &str, stderr: &str, ended: Ended) -> FileResult {
         let mut tally = Tally::default();
         stdout.lines().chain(stderr.lines()).for_each(|line| tally.add(line));
         let mut result = FileResult::read(file, stdout, stderr);
@@ -199,7 +203,7 @@ impl Reader<'_> {
         let failed = tally.check().is_err();
         if tally.total() == 0 && !self.suite.verbose {
             // The filter means no test of this file.
-            return;
+            return result;
         }
         if failed || self.suite.verbose {
             stdout.lines().chain(stderr.lines()).for_each(|line| (self.say)(line));
@@ -213,7 +217,7 @@ impl Reader<'_> {
         (self.say)(&format!("{} {file}: {verdict}, {tally} ({:.1} s)", rung.name(), result.seconds));
         tally.place_failures(&format!("{} on {}", rung.name(), self.result.series));
         self.result.tally += tally;
-        self.result.files.entry(rung.name().to_owned()).or_default().push(result);
+        result
     }
 }
 
