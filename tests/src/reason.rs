@@ -35,6 +35,11 @@ pub fn lacks_some() -> bool {
     !*ALL_KNOWN
 }
 
+/// Whether the kernel tells for which socket a packet was: the tracepoint's argument `rx_sk`, since 6.11.
+pub fn receiver_is_told() -> bool {
+    BTF.windows(7).any(|window| window == b"\0rx_sk\0")
+}
+
 /// Whether the kernel lacks a reason without which the scenario `name` shows nothing; it is skipped then.
 pub fn lacks(reason: &str, name: &str) -> bool {
     let lacks = !known(reason);
