@@ -60,10 +60,13 @@ const DATA: [&str; 5] = [
     "usr/lib/x86_64-linux-gnu/xtables",
 ];
 
-/// Who there is in a guest.
+/// Who there is in a guest: tcpdump insists on becoming its own user.
 const USERS: [(&str, &str); 3] = [
-    ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
-    ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\ntcpdump:x:100:100::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+    ),
+    ("etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 ];
 
