@@ -40,6 +40,13 @@ pub fn receiver_is_told() -> bool {
     BTF.windows(7).any(|window| window == b"\0rx_sk\0")
 }
 
+/// Whether an event has no evidence of a group for want of what this kernel does not tell: a reason that says what to
+/// read, or the socket to read it from.
+pub fn lacks_evidence(event: &Value, group: &str) -> bool {
+    let of_socket = ["socket", "memory"].contains(&group) && !receiver_is_told();
+    event["evidence"][group].is_null() && (of_socket || may_be_unnamed(event))
+}
+
 /// Whether the kernel lacks a reason without which the scenario `name` shows nothing; it is skipped then.
 pub fn lacks(reason: &str, name: &str) -> bool {
     let lacks = !known(reason);

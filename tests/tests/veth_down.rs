@@ -2,7 +2,7 @@
 
 use netdrop_tests::family::at;
 use netdrop_tests::link::Pair;
-use netdrop_tests::reason::expect_certain;
+use netdrop_tests::reason::{expect_certain, lacks_some};
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Family, Lab, Trace};
 use serde_json::json;
@@ -28,7 +28,9 @@ fn before_and_after_this_end_has_noticed() {
         send_udp(&socket, &target, EACH, 64);
         pair.a.await_loss_of_carrier("eth0");
         send_udp(&socket, &target, EACH, 64);
-        assert_eq!(not_sent(&pair), 2 * EACH);
+        // 5.10 does not count what noop drops.
+        let counted = not_sent(&pair);
+        assert!(counted == 2 * EACH || counted == 0 && lacks_some(), "{counted} of {}", 2 * EACH);
 
         let outcome = tracing.stop();
         outcome.expect(&Dropped {
