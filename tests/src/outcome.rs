@@ -170,6 +170,11 @@ impl Outcome {
         self.expect(dropped)
     }
 
+    /// Events of packets of a protocol: with IPv6, hosts say things of their own.
+    pub fn events_with(&self, proto: &str) -> u64 {
+        self.events.iter().filter(|event| event["packet"]["proto"] == proto).count() as u64
+    }
+
     /// Requires that nothing of what was seen looks like a problem.
     #[track_caller]
     pub fn expect_benign(&self) {

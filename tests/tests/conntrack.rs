@@ -91,8 +91,8 @@ fn full(family: Family) {
         count: lost(),
         packet: json!({"family": family.name(), "proto": "udp", "dst": routed.b_end.ip, "dport": PORT}),
     });
-    outcome.expect_count("all drops", outcome.number("seen"), lost());
-    for event in &outcome.events {
+    outcome.expect_count("all drops", outcome.events_with("udp"), lost());
+    for event in outcome.events_of("conntrack-table-full", &routed.r) {
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
         let conntrack = &event["evidence"]["conntrack"];
         assert_eq!(conntrack["max"], limit, "{event}");
@@ -162,8 +162,8 @@ fn invalid(name: &str, family: Family, at: At) {
         packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": ".", "sport": 5100,
             "src": routed.a_end.ip, "dst": to, "dport": PORT}),
     });
-    outcome.expect_count("all drops", outcome.number("seen"), COUNT);
-    for event in &outcome.events {
+    outcome.expect_count("all drops", outcome.events_with("tcp"), COUNT);
+    for event in outcome.events_of("conntrack-invalid", &routed.r) {
         assert_eq!(event["direction"], direction, "{event}");
         let netfilter = &event["evidence"]["netfilter"];
         assert_eq!(netfilter["hook"], hook, "{event}");

@@ -166,10 +166,10 @@ fn lost(name: &str, family: Family, way: Way, zone: u16) {
         packet: json!({"family": family.name(), "proto": "tcp", "tcp_flags": "S", "src": from.ip(),
             "sport": from.port(), "dst": to.ip(), "dport": to.port()}),
     });
-    outcome.expect_count("all drops", outcome.number("seen"), count);
+    outcome.expect_count("all drops", outcome.events_with("tcp"), count);
     assert_eq!(outcome.number("resolved_clashes"), 0);
     let winner = doctor::by_function("nf_ct_resolve_clash").then_some(&connection);
-    for event in &outcome.events {
+    for event in outcome.events.iter().filter(|event| event["packet"]["proto"] == "tcp") {
         assert_eq!(event["cause"]["confidence"], "observed", "{event}");
         assert_eq!(event["direction"], if way.is_here() { "in" } else { "forward" }, "{event}");
         connection.expect(event, winner);
@@ -226,7 +226,7 @@ fn resolved(name: &str, family: Family, way: Way) {
     assert_eq!(counters, [0, 0, HELD as u64 - 1], "insert_failed, drop and clashres of the router");
     assert_eq!(arrived, HELD as u64, "packets that arrived");
 
-    assert_eq!(outcome.number("seen"), 0, "drops");
+    assert_eq!(outcome.events_with("udp"), 0, "drops");
     assert_eq!(outcome.number("resolved_clashes"), HELD as u64 - 1);
 }
 
@@ -291,10 +291,12 @@ fn exhausted(name: &str, family: Family, proto: &'static str) {
         packet: json!({"family": family.name(), "proto": proto, "src": routed.right.ip, "sport": ONLY,
             "dst": to.ip(), "dport": PORT}),
     });
-    outcome.expect_count("all drops", outcome.number("seen"), count);
+    outcome.expect_count("all drops", outcome.events_with(proto), count);
     assert_eq!(outcome.number("resolved_clashes"), 0);
     let winner = doctor::by_function("nf_ct_resolve_clash").then_some(&connections[0]);
-    for (event, connection) in outcome.events.iter().zip(&connections[1..]) {
+    for (event, connection) in
+        outcome.events_of("nat-port-exhausted", &routed.r).iter().zip(&connections[1..])
+    {
         assert_eq!(event["direction"], "forward", "{event}");
         connection.expect(event, winner);
     }
