@@ -33,8 +33,8 @@ const THREADS: &str = "2";
 
 /// What a step of the plan is.
 enum Part {
-    /// Loading a module that no scenario's tools ask for: bridges do without it until somebody wants rules for
-    /// bridged packets. Scenarios skip where it is not to be had, so nothing is read from this.
+    /// Loading modules that no scenario's tools ask for, as those of bridges, which do without rules for bridged
+    /// packets, or that doctor looks for. Scenarios skip where they are not to be had: nothing is read from this.
     Module,
     /// `netdrop doctor --json`.
     Doctor,
@@ -91,7 +91,7 @@ impl Suite {
 
     fn without_tests() -> Self {
         let command = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let module = step(command(&["modprobe", "br_netfilter"]), []);
+        let module = step(command(&["modprobe", "-a", "br_netfilter", "nf_conntrack"]), []);
         let doctor = step(command(&["netdrop", "doctor", "--json"]), []);
         Self {
             parts: vec![Part::Module, Part::Doctor],
