@@ -15,10 +15,10 @@ use anyhow::{Context, Result, anyhow};
 use rustix::{
     io::Errno,
     net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg},
-    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
 
+use super::cpus;
 use crate::interrupt::Interrupt;
 
 /// Datagrams handed over with one system call.
@@ -99,13 +99,10 @@ fn send(socket: &UdpSocket, most: u64) -> Result<u64> {
 
 /// Runs `work` on a thread of its own, on the first CPU this process may use.
 fn pinned<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
-    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).context("no CPU is allowed")?;
+    let first = cpus::allowed()?[0];
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let mut set = CpuSet::new();
-            set.set(first);
-            sched_setaffinity(None, &set).with_context(|| format!("cannot pin to CPU {first}"))?;
+            cpus::pin(first)?;
             work()
         });
         sender.join().map_err(|_| anyhow!("the sender panicked"))?

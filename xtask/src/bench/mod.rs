@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what tracing drops costs, beside an empty program and bpftrace.
 
 mod cost;
+mod cpus;
 mod generator;
 mod rate;
 mod report;
