@@ -12,6 +12,7 @@ use libc::{SIGHUP, SIGINT, SIGTERM};
 static SET: AtomicBool = AtomicBool::new(false);
 
 /// From now on a signal is noted instead of ending the process. Child processes are not affected.
+#[derive(Clone, Copy)]
 pub(crate) struct Interrupt;
 
 impl Interrupt {

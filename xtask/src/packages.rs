@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// A program and the Debian package that brings it.
+#[derive(Clone, Copy)]
 pub(crate) struct Program {
     name: &'static str,
     package: &'static str,
@@ -21,13 +22,12 @@ pub(crate) const IP: Program = Program { name: "ip", package: "iproute2" };
 /// Packet filter rules.
 pub(crate) const NFT: Program = Program { name: "nft", package: "nftables" };
 
+/// Packet filter rules as they were before nft.
+pub(crate) const IPTABLES: Program = Program { name: "iptables-legacy", package: "iptables" };
+
 /// What the scenarios call.
-pub(crate) const SCENARIO_PROGRAMS: [Program; 4] = [
-    IP,
-    Program { name: "tc", package: "iproute2" },
-    NFT,
-    Program { name: "iptables-legacy", package: "iptables" },
-];
+pub(crate) const SCENARIO_PROGRAMS: [Program; 4] =
+    [IP, Program { name: "tc", package: "iproute2" }, NFT, IPTABLES];
 
 /// Installs the packages of those `programs` that are not there.
 pub(crate) fn ensure(programs: &[Program], privilege: Privilege) -> Result<()> {

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{
     Bench,
     generator::{self, Sent},
-    report::{Bar, Part, Table},
+    ratio::Ratio,
+    report::{Part, Table},
+    scene::Scene,
     stats::Sample,
     tool::{Programs, Rung, Seen, Tool},
 };
@@ -65,13 +67,13 @@ pub(super) fn run(bench: &Bench, programs: &Programs, plan: &Plan) -> Result<Par
             base.push(measured?);
         }
     }
-    Ok(report(&rows, &base, plan, notes))
+    Ok(report(bench.site.scene(), &rows, &base, plan, notes))
 }
 
 /// The tools that run here; what keeps the others from it is noted.
 fn usable(bench: &Bench, programs: &Programs, notes: &mut Vec<String>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for tool in Tool::ALL {
+    for &tool in Tool::of(bench.site.scene()) {
         match tool.start(programs) {
             Ok(Some(running)) => drop(running),
             Ok(None) => continue,
@@ -168,7 +170,7 @@ impl Row {
 }
 
 /// Table, bars and JSON.
-fn report(rows: &[Row], base: &[f64], plan: &Plan, notes: Vec<String>) -> Part {
+fn report(scene: Scene, rows: &[Row], base: &[f64], plan: &Plan, notes: Vec<String>) -> Part {
     let mut table = Table::new(&[
         "TOOL",
         "ADDED ns",
@@ -211,16 +213,19 @@ fn report(rows: &[Row], base: &[f64], plan: &Plan, notes: Vec<String>) -> Part {
         format!("; a drop without any costs {:.0} (quartiles {low:.0}..{high:.0})", alone.median())
     });
     let pairs = rows.iter().map(|row| row.added.len()).min().unwrap_or(0);
+    let added = |tool| rows.iter().find(|row| row.tool == tool).map(|row| row.added.as_slice());
     Part {
         name: "cost",
         about: format!(
-            "nanoseconds of the dropping CPU that a tool adds to each drop, medians of {pairs} pairs of {} drops{alone_text}",
+            "nanoseconds of the dropping CPU that a tool adds to each drop by a rule of {}, medians of {pairs} pairs \
+             of {} drops{alone_text}",
+            scene.name(),
             plan.drops
         ),
         table,
-        bars: BARS.iter().filter_map(|bar| bar.judge(rows)).collect(),
+        bars: Ratio::of(scene).iter().filter_map(|ratio| ratio.judge(added)).collect(),
         json: json!({
-            "drops": plan.drops, "pairs": pairs, "alone_ns": alone.map(|alone| alone.median()), "tools": json,
+            "scene": scene.name(), "drops": plan.drops, "pairs": pairs, "alone_ns": alone.map(|alone| alone.median()), "tools": json,
         }),
         notes,
     }
@@ -228,71 +233,4 @@ fn report(rows: &[Row], base: &[f64], plan: &Plan, notes: Vec<String>) -> Part {
 
 fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
-}
-
-/// What one tool may add, in terms of another.
-struct Ratio {
-    what: &'static str,
-    tool: Tool,
-    of: Tool,
-    limit: f64,
-}
-
-const BARS: [Ratio; 2] = [
-    Ratio {
-        what: "counting, of what bpftrace's count by reason adds",
-        tool: Tool::Count(Rung::Best),
-        of: Tool::BpftraceCount,
-        limit: 1.0 / 3.0,
-    },
-    Ratio {
-        what: "the full event, of what bpftrace's 5-tuple adds",
-        tool: Tool::Events(Rung::Best),
-        of: Tool::BpftraceTuple,
-        limit: 1.0 / 5.0,
-    },
-];
-
-impl Ratio {
-    /// Compares medians; nothing when one of the two was not measured.
-    fn judge(&self, rows: &[Row]) -> Option<Bar> {
-        let added = |tool| rows.iter().find(|row| row.tool == tool).map(|row| &row.added);
-        let (ours, theirs) = (added(self.tool)?, added(self.of)?);
-        let theirs_added = Sample::new(theirs.clone())?.median();
-        if theirs_added <= 0.0 {
-            let text = format!(
-                "{}: not known, the other's cost is lost in the noise: more --pairs or --drops",
-                self.what
-            );
-            return Some(Bar { met: false, text });
-        }
-        let found = Sample::new(ours.clone())?.median() / theirs_added;
-        let by_pair = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
-        let (low, high) = Sample::new(by_pair.collect())?.quartiles();
-        let limit = self.limit;
-        Some(Bar {
-            met: found <= limit,
-            text: format!(
-                "{}: {found:.3}, at most {limit:.3} (quartiles by pair {low:.3}..{high:.3})",
-                self.what
-            ),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cost_that_is_lost_in_the_noise_meets_no_bar() {
-        let judge = |ours: f64, theirs: f64| {
-            let row = |tool, added| Row { added: vec![added], ..Row::new(tool) };
-            let [counting, _] = &BARS;
-            let bar = counting.judge(&[row(counting.tool, ours), row(counting.of, theirs)]);
-            bar.expect("both were measured").met
-        };
-        assert!(judge(100.0, 400.0) && judge(-10.0, 400.0));
-        assert!(!judge(200.0, 400.0) && !judge(100.0, -400.0) && !judge(0.0, 0.0));
-    }
 }

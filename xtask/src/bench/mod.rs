@@ -4,8 +4,10 @@ mod cost;
 mod cpus;
 mod generator;
 mod rate;
+mod ratio;
 mod report;
 mod running;
+mod scene;
 mod site;
 mod start;
 mod stats;
@@ -24,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::json;
 
-use self::{report::Part, site::Site, tool::Programs};
+use self::{report::Part, scene::Scene, site::Site, tool::Programs};
 use crate::{
     build, command,
     interrupt::Interrupt,
@@ -33,12 +35,18 @@ use crate::{
     tools::Tools,
 };
 
+/// Start of the name of every namespace of a bench.
+const PREFIX: &str = "ndb-";
+
 /// What to measure, and how long.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The parts to run, all of them by default.
     #[arg(value_enum, value_name = "PART")]
     parts: Vec<Measure>,
+    /// cost: which rule drops, each in turn by default.
+    #[arg(long, value_enum, value_name = "SCENE")]
+    scene: Option<Scene>,
     /// cost: bursts with each tool, and as many without.
     #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
@@ -72,7 +80,15 @@ enum Measure {
     Start,
 }
 
-/// What all parts share.
+/// One part and its scene, where it has several.
+#[derive(Clone, Copy)]
+enum Job {
+    Cost(Scene),
+    Rate,
+    Start,
+}
+
+/// What the parts that drop datagrams share.
 struct Bench {
     site: Site,
     socket: UdpSocket,
@@ -86,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return measure(args, netdrop.clone());
     }
     let netdrop = build::release(&Tools::for_build()?)?;
-    packages::ensure(&[packages::IP, packages::NFT], privilege)?;
+    packages::ensure(&args.programs(), privilege)?;
     match privilege {
         Privilege::Root => measure(args, netdrop),
         Privilege::Sudo => {
@@ -100,10 +116,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+impl Args {
+    /// What was asked for, in the order it is measured in.
+    fn jobs(&self) -> Vec<Job> {
+        let scene = |scene: &Scene| self.scene.is_none_or(|wanted| wanted == *scene);
+        let wanted = |measure: &&Measure| self.parts.is_empty() || self.parts.contains(measure);
+        let jobs = |measure: &Measure| match measure {
+            Measure::Cost => Scene::value_variants().iter().copied().filter(scene).map(Job::Cost).collect(),
+            Measure::Rate => vec![Job::Rate],
+            Measure::Start => vec![Job::Start],
+        };
+        Measure::value_variants().iter().filter(wanted).flat_map(jobs).collect()
+    }
+
+    /// What has to be installed for it.
+    fn programs(&self) -> Vec<packages::Program> {
+        let mut programs = vec![packages::IP, packages::NFT];
+        if self.jobs().iter().any(|job| matches!(job, Job::Cost(Scene::Iptables))) {
+            programs.push(packages::IPTABLES);
+        }
+        programs
+    }
+}
+
+impl Bench {
+    fn at(scene: Scene, interrupt: Interrupt) -> Result<Self> {
+        let site = Site::build(scene)?;
+        Ok(Self { socket: site.socket()?, site, interrupt })
+    }
+}
+
 fn measure(args: &Args, netdrop: PathBuf) -> Result<()> {
     let interrupt = Interrupt::catch();
-    let site = Site::build()?;
-    let bench = Bench { socket: site.socket()?, site, interrupt };
     let bpftrace = args.bpftrace.clone().or_else(|| find_program("bpftrace"));
     let programs = Programs { netdrop, bpftrace };
 
@@ -112,12 +156,9 @@ fn measure(args: &Args, netdrop: PathBuf) -> Result<()> {
         print(&format!("{machine}\n"))?;
     }
     let (mut parts, mut bars_met) = (Vec::new(), true);
-    for measure in Measure::value_variants() {
-        if !args.parts.is_empty() && !args.parts.contains(measure) {
-            continue;
-        }
-        let part = match measure_part(*measure, args, &bench, &programs) {
-            Err(_) if bench.interrupt.is_set() => bail!("interrupted"),
+    for job in args.jobs() {
+        let part = match job.run(args, &programs, interrupt) {
+            Err(_) if interrupt.is_set() => bail!("interrupted"),
             part => part?,
         };
         bars_met &= part.bars.iter().all(|bar| bar.met);
@@ -125,14 +166,14 @@ fn measure(args: &Args, netdrop: PathBuf) -> Result<()> {
             print(&format!("\n{part}"))?;
         }
         parts.push(part.to_json());
-        if bench.interrupt.is_set() {
+        if interrupt.is_set() {
             break;
         }
     }
     if args.json {
         print(&format!("{}\n", json!({ "v": 1, "machine": machine, "parts": parts })))?;
     }
-    if bench.interrupt.is_set() {
+    if interrupt.is_set() {
         bail!("interrupted");
     }
     if !bars_met {
@@ -141,14 +182,20 @@ fn measure(args: &Args, netdrop: PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn measure_part(measure: Measure, args: &Args, bench: &Bench, programs: &Programs) -> Result<Part> {
-    match measure {
-        Measure::Cost => cost::run(bench, programs, &cost::Plan { pairs: args.pairs, drops: args.drops }),
-        Measure::Rate => {
-            let lasting = Duration::from_secs(args.seconds);
-            rate::run(bench, programs, &rate::Plan { rate: args.rate, lasting })
+impl Job {
+    fn run(self, args: &Args, programs: &Programs, interrupt: Interrupt) -> Result<Part> {
+        let pairs = args.pairs;
+        match self {
+            Self::Cost(scene) => {
+                let plan = cost::Plan { pairs, drops: args.drops };
+                cost::run(&Bench::at(scene, interrupt)?, programs, &plan)
+            }
+            Self::Rate => {
+                let plan = rate::Plan { rate: args.rate, lasting: Duration::from_secs(args.seconds) };
+                rate::run(&Bench::at(Scene::Nft, interrupt)?, programs, &plan)
+            }
+            Self::Start => start::run(&Bench::at(Scene::Nft, interrupt)?, programs),
         }
-        Measure::Start => start::run(bench, programs),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the bench happens: a namespace whose only rule drops every datagram to one port, and counts it.
+//! Where drops are measured: a namespace whose only rule drops every datagram to one port, and counts it.
 
 use std::{
     fs,
@@ -8,12 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use crate::{command, netns::Netns};
-
-/// Start of the name of every namespace of a bench.
-const PREFIX: &str = "ndb-";
+use super::{PREFIX, scene::Scene};
+use crate::netns::Netns;
 
 /// Where datagrams are dropped: the port that RFC 863 gave to discarding.
 pub(super) const TARGET: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9);
@@ -22,25 +19,22 @@ pub(super) const TARGET: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9);
 pub(super) struct Site {
     netns: Netns,
     inode: u64,
+    scene: Scene,
 }
 
 impl Site {
     /// Creates the namespace and its rule.
-    pub(super) fn build() -> Result<Self> {
+    pub(super) fn build(scene: Scene) -> Result<Self> {
         let netns = Netns::create(PREFIX, "drops")?;
-        netns.nft(&format!(
-            "table inet bench {{
-                counter dropped {{ }}
-                chain input {{
-                    type filter hook input priority filter;
-                    udp dport {} counter name dropped drop
-                }}
-            }}",
-            TARGET.1
-        ))?;
+        scene.drop_datagrams(&netns, TARGET.1)?;
         let path = netns.path();
         let inode = fs::metadata(&path).with_context(|| format!("cannot stat {}", path.display()))?.ino();
-        Ok(Self { netns, inode })
+        Ok(Self { netns, inode, scene })
+    }
+
+    /// Which rule drops.
+    pub(super) fn scene(&self) -> Scene {
+        self.scene
     }
 
     /// The bind mount of the namespace.
@@ -64,12 +58,6 @@ impl Site {
 
     /// Datagrams dropped so far, by the kernel's own count.
     pub(super) fn dropped(&self) -> Result<u64> {
-        let mut list = self.netns.command("nft");
-        let listed = command::output(list.args(["-j", "list", "counter", "inet", "bench", "dropped"]))?;
-        let listed: Value = serde_json::from_str(&listed).context("nft's list is no JSON")?;
-        let mut objects = listed["nftables"].as_array().into_iter().flatten();
-        objects
-            .find_map(|object| object["counter"]["packets"].as_u64())
-            .with_context(|| format!("no counter in {listed}"))
+        self.scene.dropped(&self.netns)
     }
 }

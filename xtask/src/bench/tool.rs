@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     running::{Finished, Running},
+    scene::Scene,
     site::Site,
 };
 
@@ -46,6 +47,8 @@ pub(super) enum Rung {
     Best,
     /// The raw tracepoint.
     Raw,
+    /// The one that netdrop chooses for freed packets, and nothing else: no counter is asked.
+    NoWitness,
 }
 
 /// A tool and what it is asked to do.
@@ -80,16 +83,21 @@ pub(super) struct Seen {
 }
 
 impl Tool {
-    /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Empty,
-        Self::Count(Rung::Best),
-        Self::Count(Rung::Raw),
-        Self::BpftraceCount,
-        Self::Events(Rung::Best),
-        Self::Events(Rung::Raw),
-        Self::BpftraceTuple,
-    ];
+    /// Those that are compared in a scene, in the order of the table.
+    pub(super) const fn of(scene: Scene) -> &'static [Self] {
+        match scene {
+            Scene::Nft => &[
+                Self::Empty,
+                Self::Count(Rung::Best),
+                Self::Count(Rung::Raw),
+                Self::BpftraceCount,
+                Self::Events(Rung::Best),
+                Self::Events(Rung::Raw),
+                Self::BpftraceTuple,
+            ],
+            Scene::Iptables => &[Self::Count(Rung::Best), Self::Count(Rung::NoWitness), Self::BpftraceCount],
+        }
+    }
 
     /// Its row's name.
     pub(super) fn name(self) -> &'static str {
@@ -97,8 +105,10 @@ impl Tool {
             Self::Empty => "empty program",
             Self::Count(Rung::Best) => "netdrop trace --summary-only",
             Self::Count(Rung::Raw) => "netdrop trace --summary-only --rung raw_tp",
+            Self::Count(Rung::NoWitness) => "netdrop trace --summary-only --rung tp_btf,inference",
             Self::Events(Rung::Best) => "netdrop trace --json",
             Self::Events(Rung::Raw) => "netdrop trace --json --rung raw_tp",
+            Self::Events(Rung::NoWitness) => "netdrop trace --json --rung tp_btf,inference",
             Self::BpftraceCount => "bpftrace, count by reason",
             Self::BpftraceTuple => "bpftrace, 5-tuple and reason",
         }
@@ -141,6 +151,7 @@ impl Rung {
         let rung: &[&str] = match self {
             Self::Best => &[],
             Self::Raw => &["--rung", "raw_tp"],
+            Self::NoWitness => &["--rung", "tp_btf,inference"],
         };
         [args, rung].concat()
     }
