@@ -46,7 +46,7 @@ enum Task {
     Test(test::Args),
     /// Drops packets in three ways, in network namespaces of its own, and traces them for some seconds.
     Demo(demo::Args),
-    /// Measures what tracing drops costs, beside an empty program and bpftrace.
+    /// Measures what tracing drops costs, beside an empty program and bpftrace, and what it costs connections.
     Bench(bench::Args),
     /// Runs the scenarios, or a command, on other kernels: Debian's, in virtual machines.
     Vm(vm::Args),

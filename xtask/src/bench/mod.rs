@@ -1,17 +1,22 @@
-//! `cargo xtask bench`: what tracing drops costs, beside an empty program and bpftrace.
+//! `cargo xtask bench`: what tracing drops costs, beside an empty program and bpftrace, and what it costs others.
 
+mod bulk;
 mod cost;
 mod cpus;
 mod generator;
+mod nat;
 mod rate;
 mod ratio;
 mod report;
 mod running;
 mod scene;
+mod server;
 mod site;
 mod start;
 mod stats;
+mod storm;
 mod tool;
+mod turns;
 
 use std::{
     env, fs,
@@ -47,12 +52,18 @@ pub(crate) struct Args {
     /// cost: which rule drops, each in turn by default.
     #[arg(long, value_enum, value_name = "SCENE")]
     scene: Option<Scene>,
-    /// cost: bursts with each tool, and as many without.
+    /// cost: bursts with each tool, storm: bursts with netdrop, bulk: transfers with netdrop; and as many without.
     #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// cost: drops of a burst.
     #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1000..))]
     drops: u64,
+    /// storm: connections of a burst.
+    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..))]
+    connections: u64,
+    /// bulk: GiB of a transfer.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    gib: u64,
     /// rate: drops a second.
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
@@ -78,6 +89,10 @@ enum Measure {
     Rate,
     /// How soon a drop is shown, and what netdrop takes while idle.
     Start,
+    /// How much slower new connections through NAT become.
+    Storm,
+    /// Whether an established connection through NAT becomes slower.
+    Bulk,
 }
 
 /// One part and its scene, where it has several.
@@ -86,6 +101,8 @@ enum Job {
     Cost(Scene),
     Rate,
     Start,
+    Storm,
+    Bulk,
 }
 
 /// What the parts that drop datagrams share.
@@ -125,6 +142,8 @@ impl Args {
             Measure::Cost => Scene::value_variants().iter().copied().filter(scene).map(Job::Cost).collect(),
             Measure::Rate => vec![Job::Rate],
             Measure::Start => vec![Job::Start],
+            Measure::Storm => vec![Job::Storm],
+            Measure::Bulk => vec![Job::Bulk],
         };
         Measure::value_variants().iter().filter(wanted).flat_map(jobs).collect()
     }
@@ -195,6 +214,10 @@ impl Job {
                 rate::run(&Bench::at(Scene::Nft, interrupt)?, programs, &plan)
             }
             Self::Start => start::run(&Bench::at(Scene::Nft, interrupt)?, programs),
+            Self::Storm => {
+                storm::run(interrupt, programs, &storm::Plan { pairs, connections: args.connections })
+            }
+            Self::Bulk => bulk::run(interrupt, programs, &bulk::Plan { pairs, gib: args.gib }),
         }
     }
 }
