@@ -90,6 +90,9 @@ macro_rules! kernel_fields {
             SOCK_PROTO: "sock" "__sk_common.skc_prot", required;
             SOCK_LISTENER: "sock" "__sk_common.skc_listener", required;
             SOCK_PORT: "sock" "__sk_common.skc_num", required;
+            SOCK_PEER_PORT: "sock" "__sk_common.skc_dport", required;
+            SOCK_PEER: "sock" "__sk_common.skc_daddr", required;
+            SOCK_PEER6: "sock" "__sk_common.skc_v6_daddr", optional;
             SOCK_ADDRESS: "sock" "__sk_common.skc_rcv_saddr", required;
             SOCK_ADDRESS6: "sock" "__sk_common.skc_v6_rcv_saddr", optional;
             SOCK_ACCEPT_QUEUE: "sock" "sk_ack_backlog", required;

@@ -9,6 +9,7 @@ use std::thread;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Value;
 
+use crate::reason::receiver_is_told;
 use crate::wait;
 
 /// Names the binary to test instead of the one of this build.
@@ -20,6 +21,18 @@ pub const RUNG: &str = "NETDROP_TESTS_RUNG";
 
 /// What netdrop chooses where the kernel has it, as all that it supports do.
 const BEST_RUNG: &str = "tp_btf";
+
+/// The rung that the tracepoint must be observed on, if that matters.
+pub(crate) fn tracepoint_rung() -> Option<&'static str> {
+    // Typed programs may be fatal on kernels that do not tell the receiver, so netdrop leaves them out there.
+    let best = if receiver_is_told() { BEST_RUNG } else { "raw_tp" };
+    match rung()?.as_str() {
+        BEST_RUNG => Some(best),
+        "raw_tp" => Some("raw_tp"),
+        // A rung of functions says nothing of it.
+        _ => None,
+    }
+}
 
 /// The rung that every trace must run on, if that matters.
 pub(crate) fn rung() -> Option<String> {

@@ -171,11 +171,8 @@ impl Tracing {
         wait::until(&format!("`{READY}` from {}", self.command), || {
             let stderr = self.shared.lock().stderr.clone();
             if let Some(ready) = stderr.iter().find(|line| line.starts_with(READY)) {
-                let on_rung = |rung: &String| ready.contains(&format!(" by {rung} "));
-                assert!(
-                    binary::rung().is_none_or(|rung| on_rung(&rung)),
-                    "not on the rung under test: {ready}"
-                );
+                let on_rung = |rung: &str| ready.contains(&format!(" by {rung} "));
+                assert!(binary::tracepoint_rung().is_none_or(on_rung), "not on the rung under test: {ready}");
                 return Ok(());
             }
             if let Ok(status) = ended(&mut self.child.0) {

@@ -10,7 +10,7 @@ use netdrop_common::{
     key::{DropKey, ProbePoint, REASON_ABSENT},
 };
 
-use super::{conntrack, listen};
+use super::{conntrack, listen, tcp_drop};
 use crate::{
     count, emit,
     filter::{self, Verdict},
@@ -82,6 +82,11 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
     let wants_packet = filter::needs_packet() || emit::wanted() || scratch.gather.contains(Gather::PACKET);
     if wants_packet {
         headers::parse(scratch, skb::is_local(skb));
+    }
+    if probe as u32 == ProbePoint::TcpDrop as u32
+        && let Some(socket) = receiver
+    {
+        tcp_drop::tuple_of_socket(&mut scratch.outer.tuple, socket.address());
     }
     let mut facts = Facts::default();
     if scratch.gather.contains(Gather::PACKET) {

@@ -12,7 +12,9 @@ use aya_ebpf::{
 };
 use netdrop_common::{
     codes::TcpDiscard,
+    event::{TUPLE_ADDRESSES, TUPLE_PORTS, Tuple},
     facts::Gather,
+    fields::ABSENT,
     filter::TextRange,
     key::{ProbePoint, REASON_ABSENT},
     witness::Cell,
@@ -24,8 +26,12 @@ use super::{
 };
 use crate::{
     filter,
+    headers::{ETH_IPV4, ETH_IPV6},
     maps::RECEIVING,
-    offsets::Probed,
+    offsets::{
+        Probed, Raw, SOCK_ADDRESS, SOCK_ADDRESS6, SOCK_FAMILY, SOCK_PEER, SOCK_PEER_PORT, SOCK_PEER6,
+        SOCK_PORT,
+    },
     rodata::element,
     scratch::{self, Scratch},
     skb::{self, Skb, Socket},
@@ -122,6 +128,40 @@ pub(crate) fn freed(ctx: &ProbeContext) {
         observe::observe(ctx, scratch, skb, receiver, occasion(location));
     }
     scratch::leave(level);
+}
+
+/// Takes addresses and ports from the socket for data that has lost its headers: `tcp_collapse()` moves what came in
+/// several segments into an skb of its own.
+#[inline(never)]
+pub(crate) fn tuple_of_socket(tuple: &mut Tuple, socket: u64) {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    const TCP: u8 = 6;
+    if tuple.have & TUPLE_ADDRESSES != 0 {
+        return;
+    }
+    let socket = Raw(socket);
+    let family: u16 = socket.load(&SOCK_FAMILY).unwrap_or(0);
+    let (from, to) = ((&raw mut tuple.saddr).cast::<u8>(), (&raw mut tuple.daddr).cast::<u8>());
+    if family == AF_INET {
+        tuple.ethertype = ETH_IPV4;
+        // SAFETY: each takes more than these bytes.
+        unsafe { socket.copy_member(&SOCK_PEER, from.cast::<[u8; 4]>()) };
+        // SAFETY: as above.
+        unsafe { socket.copy_member(&SOCK_ADDRESS, to.cast::<[u8; 4]>()) };
+    } else if family == AF_INET6 && SOCK_PEER6.load() != ABSENT && SOCK_ADDRESS6.load() != ABSENT {
+        tuple.ethertype = ETH_IPV6;
+        // SAFETY: each is as long as the member.
+        unsafe { socket.copy_member(&SOCK_PEER6, from.cast::<[u8; 16]>()) };
+        // SAFETY: as above.
+        unsafe { socket.copy_member(&SOCK_ADDRESS6, to.cast::<[u8; 16]>()) };
+    } else {
+        return;
+    }
+    tuple.proto = TCP;
+    tuple.sport = u16::from_be(socket.load(&SOCK_PEER_PORT).unwrap_or(0));
+    tuple.dport = socket.load(&SOCK_PORT).unwrap_or(0);
+    tuple.have = TUPLE_ADDRESSES | TUPLE_PORTS;
 }
 
 /// What the counters say of the segment; goes to `witness.tcp`.

@@ -49,6 +49,10 @@ enum Link {
     Kprobe(KProbeLinkId),
 }
 
+/// Why typed programs are left out on old kernels, see [`Kernel::survives_typed_faults`].
+const UNSAFE: &str =
+    "not used before 6.11: on older kernels a pointer that is none may be fatal in such a program";
+
 /// What hooks are made of and by.
 pub(super) struct Loader<'a> {
     pub(super) btf: &'a Btf,
@@ -79,6 +83,10 @@ impl Hook {
         }
         let mut last = None;
         for way in ways {
+            if way.is_typed() && !loader.kernel.survives_typed_faults() && !loader.only.contains(&way.rung) {
+                report.errors.push(format!("{}: {UNSAFE}", way.rung.as_str()));
+                continue;
+            }
             match Self::try_way(ebpf, loader, probe, &way) {
                 Ok((hook, instructions)) => {
                     report.rung = Some(way.rung);

@@ -65,6 +65,13 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// Whether a program of it loads through typed pointers.
+    pub(super) fn is_typed(&self) -> bool {
+        let typed =
+            |target: &Target| matches!(target, Target::TpBtf(_) | Target::Fentry(_) | Target::Fexit(_));
+        self.parts.iter().any(|(_, target)| typed(target))
+    }
+
     fn new(rung: Rung, price: &'static str, parts: &[(&str, Target)]) -> Self {
         let parts = parts.iter().map(|(program, target)| ((*program).to_owned(), *target)).collect();
         Self { rung, parts, price }

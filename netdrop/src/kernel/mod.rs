@@ -98,6 +98,15 @@ impl KfreeSkbArguments {
 }
 
 impl Kernel {
+    /// Whether typed programs may follow a pointer that is none, as `skb->dev` is where the kernel keeps something else
+    /// in the same union. The load faults, and the kernel looks it up in the program's exception table: before 6.5 the
+    /// table of a program with functions can be missing ("bpf: ensure main program has an extable"), and the fault is
+    /// fatal. Seen on 5.10. The receiving socket at `skb:kfree_skb` came later (6.11) and shows that the kernel is newer.
+    #[must_use]
+    pub fn survives_typed_faults(&self) -> bool {
+        self.kfree_skb == KfreeSkbArguments::Socket
+    }
+
     /// Whether TCP frees what it discards without `skb:kfree_skb` (`tcp_drop()`, before 5.17).
     #[must_use]
     pub fn hides_tcp_drops(&self) -> bool {
