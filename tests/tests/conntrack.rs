@@ -57,6 +57,8 @@ fn full(family: Family) {
     let Some(lab) = Lab::alone(&format!("full-{}", family.name()), &["nft"]) else { return };
     let routed = lab.routed_of(family);
     routed.r.track();
+    // An emulated machine takes its time, and the table must stay full.
+    routed.r.sysctl("net/netfilter/nf_conntrack_udp_timeout", "600");
     // No answer: it would be tracked as well.
     routed.b.nft_drop("prerouting", &format!("udp dport {PORT}"));
     let socket = routed.r.udp_socket(&SocketAddr::new(routed.right.ip, 5100).to_string());

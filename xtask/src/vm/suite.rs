@@ -70,7 +70,7 @@ impl Suite {
         suite.verbose = filter.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
         let divisor = if accel == Accel::Tcg { EMULATED_DIVISOR } else { 1 };
         let mut rungs = rung.as_ref().map_or(scenarios::RUNGS, std::slice::from_ref).to_vec();
-        if rungs.contains(&Rung::TpBtf) {
+        if rung.is_none() {
             // What netdrop chooses hides the other rungs of functions, which these kernels have.
             rungs.extend(scenarios::FUNCTION_RUNGS);
         }
