@@ -14,6 +14,7 @@ use crate::{
     evidence::{Evidence, Found, Table, Telling, text},
     judge::Judged,
     packet::Packet,
+    process::Process,
 };
 
 /// Which way the packet was going, seen from the namespace that dropped it.
@@ -104,6 +105,8 @@ pub struct Event {
     pub attribution: Attribution,
     /// Device.
     pub interface: Option<Interface>,
+    /// Whose socket the packet was for.
+    pub process: Option<Process>,
     /// What speaks for the cause.
     pub evidence: Evidence,
     /// Functions of the kernel stack, innermost first, when they were asked for.
@@ -130,6 +133,8 @@ pub struct Known<'a> {
     pub listener: Option<Listener>,
     /// State of the conntrack table.
     pub table: Table,
+    /// Whose socket the packet was for.
+    pub process: Option<Process>,
     /// The packet.
     pub packet: Packet,
     /// The kernel stack, for people.
@@ -140,8 +145,19 @@ impl Event {
     /// Puts a record and what is known of it together.
     #[must_use]
     pub fn new(record: &DropEvent, known: Known<'_>) -> Self {
-        let Known { time, judged, attribution, input, telling, connections, listener, table, packet, stack } =
-            known;
+        let Known {
+            time,
+            judged,
+            attribution,
+            input,
+            telling,
+            connections,
+            listener,
+            table,
+            process,
+            packet,
+            stack,
+        } = known;
         let found = Found { telling: telling.as_ref(), connections: connections.as_ref(), listener, table };
         let interface = interface(record);
         let device = interface.as_ref().and_then(|interface| interface.name.as_deref());
@@ -153,6 +169,7 @@ impl Event {
             evidence: Evidence::new(record, &judged, &packet, device, found),
             packet,
             interface,
+            process,
             stack,
             capture: Capture::of(record),
             judged,

@@ -23,6 +23,7 @@ pub mod outlet;
 pub mod output;
 pub mod outputs;
 pub mod packet;
+pub mod process;
 pub mod say;
 pub mod signals;
 pub mod summary;

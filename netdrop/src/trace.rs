@@ -179,6 +179,7 @@ impl Pipeline<'_> {
                 connections: *connections,
                 listener,
                 table,
+                process: None,
                 packet,
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,

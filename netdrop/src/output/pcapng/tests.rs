@@ -81,6 +81,7 @@ fn event_of(record: &DropEvent, judged: Judged, attribution: Attribution) -> Eve
         connections: None,
         listener: None,
         table: Table::default(),
+        process: None,
         packet: Packet::from_event(record),
         stack: None,
     };
