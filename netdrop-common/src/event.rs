@@ -243,6 +243,9 @@ pub struct DropEvent {
     pub memory_used: u64,
     /// Pages they may hold (`sysctl_mem[2]`), with [`HAVE_MEMORY`].
     pub memory_limit: u64,
+    /// Inode number of the receiving socket, of a request's listener (`sk_socket`, `i_ino`), as `/proc/PID/fd` shows
+    /// it; 0 without one, or where no process holds the socket.
+    pub socket_inode: u64,
     /// The listener and its limits, with [`HAVE_LISTENER`].
     pub listener: Listener,
     /// Packets in the skb (GSO segments), at least 1.
@@ -312,9 +315,9 @@ const _: () = {
     assert!(size_of::<Tuple>() == 44 && align_of::<Tuple>() == 4);
     assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12 && size_of::<Listener>() == 40);
     assert!(size_of::<ConnTuple>() == 40 && size_of::<Connection>() == 88);
-    assert!(size_of::<DropEvent>() == 408 && align_of::<DropEvent>() == 8);
-    assert!(size_of::<Stacked<STACK_FRAMES>>() == 408 + 8 + 8 * STACK_FRAMES);
-    assert!(size_of::<Tracked<HOOK_FRAMES>>() == 408 + 8 + 8 * HOOK_FRAMES + 2 * 88);
+    assert!(size_of::<DropEvent>() == 416 && align_of::<DropEvent>() == 8);
+    assert!(size_of::<Stacked<STACK_FRAMES>>() == 416 + 8 + 8 * STACK_FRAMES);
+    assert!(size_of::<Tracked<HOOK_FRAMES>>() == 416 + 8 + 8 * HOOK_FRAMES + 2 * 88);
     assert!(offset_of!(DropEvent, tuple) == 56);
     assert!(offset_of!(DropEvent, ifname) == 100);
     assert!(offset_of!(DropEvent, ifindex) == 116);
@@ -323,8 +326,9 @@ const _: () = {
     assert!(offset_of!(DropEvent, mtu) == 188);
     assert!(offset_of!(DropEvent, mtu_device) == 192);
     assert!(offset_of!(DropEvent, memory_used) == 208);
-    assert!(offset_of!(DropEvent, listener) == 224);
-    assert!(offset_of!(DropEvent, segments) == 264);
-    assert!(offset_of!(DropEvent, packet_type) == 272);
-    assert!(offset_of!(DropEvent, bytes) == 280);
+    assert!(offset_of!(DropEvent, socket_inode) == 224);
+    assert!(offset_of!(DropEvent, listener) == 232);
+    assert!(offset_of!(DropEvent, segments) == 272);
+    assert!(offset_of!(DropEvent, packet_type) == 280);
+    assert!(offset_of!(DropEvent, bytes) == 288);
 };

@@ -97,6 +97,9 @@ macro_rules! kernel_fields {
             SOCK_ADDRESS6: "sock" "__sk_common.skc_v6_rcv_saddr", optional;
             SOCK_ACCEPT_QUEUE: "sock" "sk_ack_backlog", required;
             SOCK_ACCEPT_LIMIT: "sock" "sk_max_ack_backlog", required;
+            SOCK_SOCKET: "sock" "sk_socket", optional;
+            SOCKET_ALLOC_SOCKET: "socket_alloc" "socket", optional;
+            SOCKET_ALLOC_INODE: "socket_alloc" "vfs_inode.i_ino", optional;
             CONNECTION_HALF_OPEN: "inet_connection_sock" "icsk_accept_queue.qlen.counter", optional;
             PROTO_MEMORY: "proto" "memory_allocated", required;
             PROTO_LIMITS: "proto" "sysctl_mem", required;

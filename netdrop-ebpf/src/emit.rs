@@ -185,6 +185,7 @@ fn fill<A: Access>(
     }
     if let Some(socket) = receiver {
         record::socket(event, socket);
+        record::socket_inode(event, socket);
     }
     announce::take(event, skb.address());
     evidence::add(event, scratch, skb, receiver, device);

@@ -3,14 +3,17 @@
 //! Functions of their own, which return nothing, for their own stack frames and so that older verifiers go
 //! on from their ends once.
 
-use netdrop_common::event::{
-    CAPTURE_LEN, DropEvent, HAVE_DEVICE, HAVE_MAC, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, HAVE_SOCKET_MEMORY,
-    Listener, NO_OFFSET, Neighbour, Qdisc,
+use netdrop_common::{
+    event::{
+        CAPTURE_LEN, DropEvent, HAVE_DEVICE, HAVE_MAC, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET,
+        HAVE_SOCKET_MEMORY, Listener, NO_OFFSET, Neighbour, Qdisc,
+    },
+    fields::ABSENT,
 };
 
 use crate::{
     headers,
-    offsets::Access,
+    offsets::{Access, Raw, SOCK_LISTENER, SOCK_SOCKET, SOCKET_ALLOC_INODE, SOCKET_ALLOC_SOCKET},
     scratch::Scratch,
     skb::{self, Device, Skb, Socket},
 };
@@ -39,6 +42,7 @@ pub(crate) fn base<A: Access>(event: &mut DropEvent, scratch: &Scratch, skb: Skb
     event.mtu_device = [0; _];
     event.memory_used = 0;
     event.memory_limit = 0;
+    event.socket_inode = 0;
     event.segments = scratch.segments;
     event.packet_type = scratch.packet_type;
     event.socket_state = 0;
@@ -99,4 +103,30 @@ pub(crate) fn socket<A: Access>(event: &mut DropEvent, socket: Socket<A>) {
     event.socket_backlog = memory.backlog;
     event.socket_send_limit = memory.send_limit;
     event.have |= HAVE_SOCKET_MEMORY;
+}
+
+/// Adds the inode of the receiving socket, or of the listener that a handshake belongs to, to a record that has its
+/// state: that is how `/proc/PID/fd` shows whose it is.
+#[inline(never)]
+pub(crate) fn socket_inode<A: Access>(event: &mut DropEvent, socket: Socket<A>) {
+    if SOCK_SOCKET.load() == ABSENT
+        || SOCKET_ALLOC_SOCKET.load() == ABSENT
+        || SOCKET_ALLOC_INODE.load() == ABSENT
+    {
+        return;
+    }
+    let socket = Raw(socket.address());
+    let socket = match event.socket_state {
+        skb::TCP_TIME_WAIT => return,
+        skb::TCP_NEW_SYN_RECV => match socket.follow(&SOCK_LISTENER) {
+            Some(listener) => listener,
+            None => return,
+        },
+        _ => socket,
+    };
+    // None as long as no program has accepted it, and none any more when all have closed it.
+    let Some(socket) = socket.follow(&SOCK_SOCKET) else { return };
+    let with_inode = socket.offset(u64::from(SOCKET_ALLOC_SOCKET.load()).wrapping_neg());
+    // SAFETY: it goes to a member of the record, of its own width.
+    unsafe { with_inode.copy_member(&SOCKET_ALLOC_INODE, &raw mut event.socket_inode) };
 }

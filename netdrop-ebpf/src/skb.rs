@@ -32,8 +32,8 @@ pub(crate) type Socket<A> = Typed<Sock, A>;
 
 /// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV` (include/net/tcp_states.h): such a socket is a mini socket,
 /// only its `sock_common` exists.
-const TCP_TIME_WAIT: u8 = 6;
-const TCP_NEW_SYN_RECV: u8 = 12;
+pub(crate) const TCP_TIME_WAIT: u8 = 6;
+pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
 
 /// Namespace inodes: the fixed ones end below `0xF000_0000`, the dynamic ones count up from there
 /// (PROC_DYNAMIC_FIRST, fs/proc/generic.c).

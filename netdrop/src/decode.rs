@@ -66,6 +66,7 @@ pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
         mtu_device: array::<IFNAME_LEN>(buf),
         memory_used: buf.get_u64_ne(),
         memory_limit: buf.get_u64_ne(),
+        socket_inode: buf.get_u64_ne(),
         listener: listener(buf),
         segments: buf.get_u16_ne(),
         caplen: buf.get_u16_ne(),
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     /// Where `caplen` stands.
-    const CAPLEN: std::ops::Range<usize> = 266..268;
+    const CAPLEN: std::ops::Range<usize> = 274..276;
 
     /// A record of `len` bytes in which every byte differs from its neighbours.
     fn record(len: usize) -> Vec<u8> {
@@ -219,13 +220,14 @@ mod tests {
         assert_eq!(event.neighbour.queue_limit, u32_at(184));
         assert_eq!(event.mtu, u32_at(188));
         assert_eq!(event.memory_limit, u64_at(216));
+        assert_eq!(event.socket_inode, u64_at(224));
         assert_eq!(event.caplen, 64);
-        assert_eq!(event.listener.address, bytes[224..240]);
-        assert_eq!(event.listener.max_syn_backlog, u32_at(260));
-        assert_eq!(event.packet_type, bytes[272]);
-        assert_eq!(event.announced_code, bytes[277]);
-        assert_eq!(event.witness_delta, bytes[279]);
-        assert_eq!(event.bytes, bytes[280..408]);
+        assert_eq!(event.listener.address, bytes[232..248]);
+        assert_eq!(event.listener.max_syn_backlog, u32_at(268));
+        assert_eq!(event.packet_type, bytes[280]);
+        assert_eq!(event.announced_code, bytes[285]);
+        assert_eq!(event.witness_delta, bytes[287]);
+        assert_eq!(event.bytes, bytes[288..416]);
         assert!(stack.is_empty() && connections.is_none());
     }
 

@@ -158,7 +158,13 @@ impl Event {
             packet,
             stack,
         } = known;
-        let found = Found { telling: telling.as_ref(), connections: connections.as_ref(), listener, table };
+        let found = Found {
+            telling: telling.as_ref(),
+            connections: connections.as_ref(),
+            listener,
+            table,
+            process: process.as_ref(),
+        };
         let interface = interface(record);
         let device = interface.as_ref().and_then(|interface| interface.name.as_deref());
         Self {

@@ -1,10 +1,11 @@
-//! Questions that only a network namespace itself can answer: a listener's queues where no hook had the socket at
-//! hand, and how full its conntrack table is. A thread of its own enters the namespace, asks and ends; so none is kept
+//! Questions that only a network namespace itself can answer: a listener's queues, and which socket a packet was for,
+//! where no hook had the socket at hand, and how full its conntrack table is. A thread of its own enters the namespace, asks and ends; so none is kept
 //! alive for longer than a look-up.
 
 use std::{
     collections::HashMap,
     fs, io,
+    net::SocketAddr as Endpoint,
     os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
@@ -14,13 +15,17 @@ use netdrop_common::event::Listener;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
-    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
     inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{attribute::netns::NetnsId, evidence::Table, packet::Packet};
+use crate::{
+    attribute::netns::NetnsId,
+    evidence::Table,
+    packet::{Packet, Protocol},
+};
 
 /// How long an answer is good: a flood of drops asks once.
 const FRESH: Duration = Duration::from_millis(100);
@@ -31,10 +36,30 @@ const REMEMBERED: usize = 1024;
 /// A listener: namespace, whether IPv6, port.
 type ListenerKey = (NetnsId, bool, u16);
 
+/// A listener, and the inode of its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Its figures.
+    pub listener: Listener,
+    /// As `/proc/PID/fd` shows it.
+    pub inode: u64,
+}
+
+/// The two ends of a packet, as the kernel looks for its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    udp: bool,
+    from: Endpoint,
+    to: Endpoint,
+    /// The device that it came in by, 0 for any: a socket may be bound to one.
+    interface: u32,
+}
+
 /// Asks namespaces, and remembers for a moment.
 #[derive(Default)]
 pub struct Inside {
-    listeners: HashMap<ListenerKey, (Instant, Option<Listener>)>,
+    listeners: HashMap<ListenerKey, (Instant, Option<Listening>)>,
+    receivers: HashMap<(NetnsId, Ends), (Instant, Option<u64>)>,
     tables: HashMap<NetnsId, (Instant, Table)>,
 }
 
@@ -45,7 +70,7 @@ impl Inside {
         id: NetnsId,
         packet: &Packet,
         open: impl FnOnce() -> Option<OwnedFd>,
-    ) -> Option<Listener> {
+    ) -> Option<Listening> {
         let (address, port) = (packet.dst?, packet.dport?);
         let v6 = address.is_ipv6();
         if let Some((when, known)) = self.listeners.get(&(id, v6, port))
@@ -56,6 +81,34 @@ impl Inside {
         let found = open().and_then(|netns| within(netns, move || listeners(v6, port)).ok()).flatten();
         make_room(&mut self.listeners);
         self.listeners.insert((id, v6, port), (Instant::now(), found));
+        found
+    }
+
+    /// The inode of the socket that the kernel finds for a packet of UDP or TCP that came in by `interface`, in the
+    /// namespace that `open` opens. Nothing for other protocols, of which it cannot be asked.
+    pub fn receiver(
+        &mut self,
+        id: NetnsId,
+        packet: &Packet,
+        interface: u32,
+        open: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Option<u64> {
+        let udp = match packet.proto? {
+            Protocol::UDP => true,
+            Protocol::TCP => false,
+            _ => return None,
+        };
+        let from = Endpoint::new(packet.src?, packet.sport?);
+        let to = Endpoint::new(packet.dst?, packet.dport?);
+        let ends = Ends { udp, from, to, interface };
+        if let Some((when, known)) = self.receivers.get(&(id, ends))
+            && when.elapsed() < FRESH
+        {
+            return *known;
+        }
+        let found = open().and_then(|netns| within(netns, move || receiver(ends)).ok()).flatten();
+        make_room(&mut self.receivers);
+        self.receivers.insert((id, ends), (Instant::now(), found));
         found
     }
 
@@ -104,7 +157,7 @@ fn table() -> Table {
 }
 
 /// The listener at `port`, by sock_diag (`man 7 sock_diag`): of several the fullest. IPv6's serve IPv4, too.
-fn listeners(v6: bool, port: u16) -> io::Result<Option<Listener>> {
+fn listeners(v6: bool, port: u16) -> io::Result<Option<Listening>> {
     let mut sockets = dump(AF_INET6)?;
     if !v6 {
         sockets.extend(dump(AF_INET)?);
@@ -116,7 +169,7 @@ fn listeners(v6: bool, port: u16) -> io::Result<Option<Listener>> {
 const SYN_RECV: u8 = 3;
 const LISTEN: u8 = 10;
 
-fn summed_up(sockets: &[InetResponseHeader], port: u16) -> Option<Listener> {
+fn summed_up(sockets: &[InetResponseHeader], port: u16) -> Option<Listening> {
     let here = || sockets.iter().filter(|socket| socket.socket_id.source_port == port);
     let listener = here().filter(|socket| socket.state == LISTEN).max_by_key(|socket| socket.recv_queue)?;
     let half_open = here().filter(|socket| socket.state == SYN_RECV).count();
@@ -125,7 +178,8 @@ fn summed_up(sockets: &[InetResponseHeader], port: u16) -> Option<Listener> {
         std::net::IpAddr::V4(v4) => address[..4].copy_from_slice(&v4.octets()),
         std::net::IpAddr::V6(v6) => address = v6.octets(),
     }
-    Some(Listener {
+    let inode = u64::from(listener.inode);
+    let listener = Listener {
         address,
         port,
         family: u16::from(listener.family),
@@ -134,18 +188,40 @@ fn summed_up(sockets: &[InetResponseHeader], port: u16) -> Option<Listener> {
         half_open: u32::try_from(half_open).unwrap_or(u32::MAX),
         somaxconn: 0,
         max_syn_backlog: 0,
-    })
+    };
+    Some(Listening { listener, inode })
+}
+
+/// The inode of the socket that the kernel finds for a packet between these ends; nothing when there is none, or no
+/// process holds it.
+fn receiver(Ends { udp, from, to, interface }: Ends) -> io::Result<Option<u64>> {
+    /// INET_DIAG_NOCOOKIE (include/uapi/linux/inet_diag.h), twice: whichever socket it is.
+    const ANY: [u8; 8] = [0xff; 8];
+    // For UDP the kernel takes these the other way round, "for historical reasons" (udp_dump_one, net/ipv4/udp_diag.c).
+    let (source, destination) = if udp { (from, to) } else { (to, from) };
+    let request = InetRequest {
+        family: if to.is_ipv6() { AF_INET6 } else { AF_INET },
+        protocol: if udp { IPPROTO_UDP } else { IPPROTO_TCP },
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: SocketId {
+            source_port: source.port(),
+            destination_port: destination.port(),
+            source_address: source.ip(),
+            destination_address: destination.ip(),
+            interface_id: interface,
+            cookie: ANY,
+        },
+    };
+    let answer = match ask(request, 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        answer => answer?,
+    };
+    Ok(answer.first().map(|socket| u64::from(socket.inode)).filter(|inode| *inode != 0))
 }
 
 /// All listeners and half-open connections of a family.
 fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
-    /// A dump comes in pieces of at most 32 KiB (NLMSG_GOODSIZE, net/netlink/af_netlink.c).
-    const PIECE: usize = 32 << 10;
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -153,6 +229,18 @@ fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
         states: StateFlags::LISTEN | StateFlags::SYN_RECV,
         socket_id: if family == AF_INET6 { SocketId::new_v6() } else { SocketId::new_v4() },
     };
+    ask(request, NLM_F_DUMP)
+}
+
+/// Sends a request and takes the answer: one socket, or with `NLM_F_DUMP` all that match.
+fn ask(request: InetRequest, flags: u16) -> io::Result<Vec<InetResponseHeader>> {
+    /// A dump comes in pieces of at most 32 KiB (NLMSG_GOODSIZE, net/netlink/af_netlink.c).
+    const PIECE: usize = 32 << 10;
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -179,14 +267,59 @@ fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
             }
             rest = rest.get(len..).unwrap_or_default();
         }
+        // Nothing ends the answer to a question for one socket.
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(found);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{
+        net::{TcpListener, TcpStream, UdpSocket},
+        os::fd::{AsFd, AsRawFd},
+    };
 
     use super::*;
+
+    /// The inode of one of our sockets.
+    fn inode_of(socket: &impl AsFd) -> u64 {
+        let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd())).unwrap();
+        let text = link.to_str().unwrap();
+        text.trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap()
+    }
+
+    #[test]
+    fn the_socket_that_a_packet_is_for_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (Ok(reader), Ok(listener)) = (UdpSocket::bind(address), TcpListener::bind(address)) else {
+                println!("SKIP: no {address} here");
+                continue;
+            };
+            let far = |port| Endpoint::new(reader.local_addr().unwrap().ip(), port);
+            let ends = |udp, from, to| Ends { udp, from, to, interface: 0 };
+            let to = reader.local_addr().unwrap();
+            let found = match receiver(ends(true, far(5), to)) {
+                Ok(found) => found,
+                Err(error) => {
+                    println!("SKIP: no sock_diag for UDP here: {error}");
+                    return;
+                }
+            };
+            assert_eq!(found, Some(inode_of(&reader)));
+            reader.connect(far(6)).unwrap();
+            assert_eq!(receiver(ends(true, far(5), to)).unwrap(), None, "it is connected to another port");
+            assert_eq!(receiver(ends(true, far(6), to)).unwrap(), Some(inode_of(&reader)));
+
+            let to = listener.local_addr().unwrap();
+            assert_eq!(receiver(ends(false, far(7), to)).unwrap(), Some(inode_of(&listener)));
+            let client = TcpStream::connect(to).unwrap();
+            let (server, from) = listener.accept().unwrap();
+            assert_eq!(receiver(ends(false, from, to)).unwrap(), Some(inode_of(&server)));
+            assert_eq!(receiver(ends(false, to, from)).unwrap(), Some(inode_of(&client)));
+        }
+    }
 
     #[test]
     fn a_listener_of_this_namespace_is_found() {
@@ -199,9 +332,10 @@ mod tests {
                 return;
             }
         };
-        assert_eq!((found.port, found.length), (address.port(), 0));
-        assert_eq!(found.address[..4], [127, 0, 0, 1]);
-        assert!(found.limit > 0);
+        assert_eq!((found.listener.port, found.listener.length), (address.port(), 0));
+        assert_eq!(found.listener.address[..4], [127, 0, 0, 1]);
+        assert!(found.listener.limit > 0);
+        assert_eq!(found.inode, inode_of(&listener));
         drop(listener);
         assert_eq!(listeners(false, address.port()).unwrap(), None);
     }

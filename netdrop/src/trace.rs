@@ -4,13 +4,13 @@ use std::{io, rc::Rc, time::Duration};
 
 use netdrop_common::{
     codes::Conntrack,
-    event::{DropEvent, HAVE_LISTENER, KEY_OVERFLOWED, Listener},
+    event::{DropEvent, HAVE_LISTENER, HAVE_SOCKET, KEY_OVERFLOWED, Listener},
     facts::Facts,
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    attribute::{Attributor, HostPaths, netns::NetnsId},
+    attribute::{Attributor, HostPaths, Wanted, netns::NetnsId},
     bpf::{LoadError, LogLevel, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
@@ -24,6 +24,7 @@ use crate::{
     output::Sink,
     outputs::Outputs,
     packet::Packet,
+    process::{Process, ProcessEvidence},
     say::say,
     signals::Signals,
     summary::Summary,
@@ -166,7 +167,7 @@ impl Pipeline<'_> {
         let netns = NetnsId::of(&record.key);
         let attribution = netns.map(|id| self.attributor.lookup(id)).unwrap_or_default();
         let packet = Packet::from_event(record);
-        let (listener, table) = self.ask(record, &judged, &packet);
+        let Asked { listener, table, process } = self.ask(record, &judged, &packet);
         let hook = if judged.wants("netfilter") { &stack[..] } else { &[] };
         let functions: Vec<_> = hook.iter().map(|frame| self.judge.caller(*frame)).collect();
         Event::new(
@@ -179,7 +180,7 @@ impl Pipeline<'_> {
                 connections: *connections,
                 listener,
                 table,
-                process: None,
+                process,
                 packet,
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,
@@ -188,14 +189,22 @@ impl Pipeline<'_> {
     }
 }
 
+/// What was found out after a drop.
+#[derive(Default)]
+struct Asked {
+    listener: Option<Listener>,
+    table: Table,
+    process: Option<Process>,
+}
+
 impl Pipeline<'_> {
-    /// Asks the namespace what the record should say and does not.
-    fn ask(&mut self, record: &DropEvent, judged: &Judged, packet: &Packet) -> (Option<Listener>, Table) {
-        let Some(netns) = NetnsId::of(&record.key) else { return (None, Table::default()) };
+    /// Asks the machine what the record should say and does not.
+    fn ask(&mut self, record: &DropEvent, judged: &Judged, packet: &Packet) -> Asked {
+        let Some(netns) = NetnsId::of(&record.key) else { return Asked::default() };
         let attributor = &self.attributor;
         let open = || attributor.open(netns);
         let half_told = record.have & HAVE_LISTENER != 0 && record.listener.port == 0;
-        let listener = if judged.wants("listen") && half_told {
+        let listening = if judged.wants("listen") && half_told {
             self.inside.listener(netns, packet, open)
         } else {
             None
@@ -203,7 +212,19 @@ impl Pipeline<'_> {
         let full = Facts(record.key.facts).conntrack() == Conntrack::TableFull;
         let table =
             if judged.wants("conntrack") && full { self.inside.table(netns, open) } else { Table::default() };
-        (listener, table)
+        let socket = if record.have & HAVE_SOCKET != 0 {
+            Some((record.socket_inode, ProcessEvidence::Socket))
+        } else if judged.wants("socket") && record.iif != 0 {
+            let inode = self.inside.receiver(netns, packet, record.iif, open);
+            inode.map(|inode| (inode, ProcessEvidence::SockDiag))
+        } else {
+            listening.map(|listening| (listening.inode, ProcessEvidence::SockDiag))
+        };
+        let state = judged.wants("listen") || judged.wants("socket");
+        let process = socket
+            .filter(|(inode, _)| *inode != 0)
+            .and_then(|(inode, evidence)| self.attributor.owner(Wanted { inode, netns, evidence, state }));
+        Asked { listener: listening.map(|listening| listening.listener), table, process }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod frame;
 pub mod global;
 pub mod gso;
 pub mod hidden;
+pub mod holder;
 pub mod hooks;
 pub mod lab;
 pub mod link;

@@ -36,6 +36,13 @@ impl Tree {
         fs::remove_dir_all(self.directory.path().join(path)).expect("a directory");
     }
 
+    /// Gives a process an open file.
+    pub(super) fn descriptor(&self, pid: u32, number: u32, target: &str) {
+        let directory = self.proc_root().join(format!("{pid}/fd"));
+        fs::create_dir_all(&directory).expect("directories");
+        symlink(target, directory.join(number.to_string())).expect("a link");
+    }
+
     fn link_netns(&self, process: &str, inode: u32) {
         let directory = self.proc_root().join(process).join("ns");
         fs::create_dir_all(&directory).expect("directories");

@@ -1,17 +1,22 @@
 //! Whose packet: from the network namespace of a drop to its name and container.
 //!
 //! One file per source: [`netns`] has identities and names, `processes` who is in a namespace, `cgroup`
-//! which container a process belongs to, and one file per engine what that container is called. Another
+//! which container a process belongs to, `sockets` who holds a socket and `task` what that process does, `owner` puts
+//! these together, and one file per engine what that container is called. Another
 //! source is another file, and a line where [`Attributor`] asks them in turn.
 
 mod argument;
+mod budget;
 mod cgroup;
 mod docker;
 #[cfg(test)]
 mod fixture;
 pub mod netns;
 mod nsfs;
+mod owner;
 mod processes;
+mod sockets;
+mod task;
 pub(crate) mod untrusted;
 
 use std::collections::HashMap;
@@ -24,7 +29,10 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use self::docker::Docker;
 use self::netns::{NetnsId, NetnsNames};
+use self::owner::Owners;
 use self::untrusted::printable;
+
+pub use self::owner::Wanted;
 
 /// Answers that are remembered; the least recently asked go first.
 const REMEMBERED: usize = 4096;
@@ -69,6 +77,8 @@ impl HostPaths {
 pub enum Evidence {
     /// The drop happened in its network namespace.
     Netns,
+    /// A process in its cgroup is concerned.
+    Cgroup,
 }
 
 impl Evidence {
@@ -77,6 +87,7 @@ impl Evidence {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Netns => "netns",
+            Self::Cgroup => "cgroup",
         }
     }
 }
@@ -159,6 +170,7 @@ pub struct Attributor {
     next_scan: Option<Instant>,
     scan_share: u32,
     answers: HashMap<NetnsId, Answer>,
+    owners: Owners,
 }
 
 impl Attributor {
@@ -167,6 +179,7 @@ impl Attributor {
     pub fn new(paths: HostPaths) -> Self {
         Self {
             docker: Docker::new(paths.clone()),
+            owners: Owners::new(&paths),
             paths,
             live: HashMap::new(),
             closed: 0,
@@ -257,17 +270,21 @@ impl Attributor {
         }
         let claims = processes::containers(&self.paths.proc_root, id.inode, &live.pids);
         for claim in claims {
-            let description = self.docker.describe(&claim.id);
-            if !claim.docker && description.is_none() {
-                continue;
-            }
-            let complete = description.is_some();
-            let (name, image) = description.map_or((None, None), |found| (Some(found.name), found.image));
-            let container =
-                Container { runtime: "docker", id: claim.id, name, image, evidence: Evidence::Netns };
+            let Some(container) = self.describe(claim, Evidence::Netns) else { continue };
+            let complete = container.name.is_some();
             return (Attribution { netns_name, container: Some(Arc::new(container)) }, complete);
         }
         (Attribution { netns_name, container: None }, false)
+    }
+
+    /// The container that a process claims to be of; nothing where no engine has it and the claim does not name one.
+    fn describe(&mut self, claim: processes::OwnedClaim, evidence: Evidence) -> Option<Container> {
+        let description = self.docker.describe(&claim.id);
+        if !claim.docker && description.is_none() {
+            return None;
+        }
+        let (name, image) = description.map_or((None, None), |found| (Some(found.name), found.image));
+        Some(Container { runtime: "docker", id: claim.id, name, image, evidence })
     }
 
     /// Looks at all namespaces that are mounted or have a process.

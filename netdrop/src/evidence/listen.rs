@@ -9,7 +9,7 @@ use netdrop_common::{
 };
 use serde::Serialize;
 
-use crate::packet::address;
+use crate::{packet::address, process::Process};
 
 /// The queue that a drop is about, and what bounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,15 +31,15 @@ pub struct Listen {
     pub max_syn_backlog: u32,
     /// The knob that binds: `backlog`, `somaxconn` or `tcp_max_syn_backlog`.
     pub binds: Option<&'static str>,
-    /// State of the listener's owner. Not told yet.
-    pub owner_state: Option<String>,
-    /// Where the owner waits. Not told yet.
+    /// State of the listener's owner, see [`Process::state`].
+    pub owner_state: Option<&'static str>,
+    /// The kernel function that the owner waits in.
     pub owner_wchan: Option<String>,
 }
 
 impl Listen {
-    /// What the record says, with what was `found` of the listener where the hook did not have it.
-    pub(super) fn new(record: &DropEvent, found: Option<Listener>) -> Option<Self> {
+    /// What the record says, with what was `found` of the listener where the hook did not have it, and its `owner`.
+    pub(super) fn new(record: &DropEvent, found: Option<Listener>, owner: Option<&Process>) -> Option<Self> {
         if record.have & HAVE_LISTENER == 0 {
             return None;
         }
@@ -63,8 +63,8 @@ impl Listen {
             somaxconn: limits.somaxconn,
             max_syn_backlog: limits.max_syn_backlog,
             binds,
-            owner_state: None,
-            owner_wchan: None,
+            owner_state: owner.and_then(|owner| owner.state),
+            owner_wchan: owner.and_then(|owner| owner.wchan.clone()),
         })
     }
 }
@@ -99,18 +99,18 @@ mod tests {
 
     #[test]
     fn the_smaller_of_argument_and_cap_binds() {
-        let listen = Listen::new(&record(ListenDrop::AcceptQueue, LISTENER), None).unwrap();
+        let listen = Listen::new(&record(ListenDrop::AcceptQueue, LISTENER), None, None).unwrap();
         assert_eq!((listen.queue, listen.length, listen.limit), ("accept", Some(2), Some(1)));
         assert_eq!((listen.backlog, listen.binds), (Some(1), Some("backlog")));
         assert_eq!(listen.address.map(|address| address.to_string()).as_deref(), Some("10.0.0.2:80"));
         let capped = Listener { limit: 4096, ..LISTENER };
-        let listen = Listen::new(&record(ListenDrop::AcceptQueue, capped), None).unwrap();
+        let listen = Listen::new(&record(ListenDrop::AcceptQueue, capped), None, None).unwrap();
         assert_eq!((listen.backlog, listen.binds), (None, Some("somaxconn")));
     }
 
     #[test]
     fn half_done_handshakes_are_another_queue() {
-        let listen = Listen::new(&record(ListenDrop::SynBacklog, LISTENER), None).unwrap();
+        let listen = Listen::new(&record(ListenDrop::SynBacklog, LISTENER), None, None).unwrap();
         assert_eq!((listen.queue, listen.length), ("syn", Some(5)));
         assert_eq!((listen.limit, listen.binds), (Some(512), Some("tcp_max_syn_backlog")));
     }
@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn without_the_listener_its_limits_are_not_known() {
         let record = record(ListenDrop::AcceptQueue, Listener { port: 0, ..LISTENER });
-        let listen = Listen::new(&record, None).unwrap();
+        let listen = Listen::new(&record, None, None).unwrap();
         assert_eq!((listen.length, listen.binds, listen.address), (None, None, None));
-        let found = Listen::new(&record, Some(LISTENER)).unwrap();
+        let found = Listen::new(&record, Some(LISTENER), None).unwrap();
         assert_eq!((found.length, found.binds), (Some(2), Some("backlog")));
     }
 }

@@ -21,6 +21,7 @@ pub use netfilter::{Netfilter, Telling};
 use crate::{
     judge::Judged,
     packet::{Packet, Protocol},
+    process::Process,
 };
 
 /// Everything that speaks for the cause of one drop.
@@ -78,10 +79,12 @@ pub struct Found<'a> {
     pub listener: Option<Listener>,
     /// State of the conntrack table.
     pub table: Table,
+    /// Whose socket the packet was for.
+    pub process: Option<&'a Process>,
 }
 
 /// Receive memory of the socket the packet was for, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SocketMemory {
     /// Received and unread (`sk_rmem_alloc`).
     pub used: u32,
@@ -93,6 +96,10 @@ pub struct SocketMemory {
     pub send_limit: u32,
     /// The setting that bounds the limit.
     pub sysctl: Option<&'static str>,
+    /// State of the socket's owner, see [`Process::state`].
+    pub owner_state: Option<&'static str>,
+    /// Where the owner waits.
+    pub owner_wchan: Option<String>,
 }
 
 /// Memory of all sockets of a protocol, in pages.
@@ -169,7 +176,7 @@ impl Evidence {
     ) -> Self {
         let have = |key: &str, bit: u16| judged.wants(key) && record.have & bit != 0;
         Self {
-            socket: have("socket", HAVE_SOCKET_MEMORY).then_some(SocketMemory {
+            socket: have("socket", HAVE_SOCKET_MEMORY).then(|| SocketMemory {
                 used: record.socket_used,
                 limit: record.socket_limit,
                 backlog: record.socket_backlog,
@@ -179,6 +186,8 @@ impl Evidence {
                     Some(Protocol::TCP) => Some("net.ipv4.tcp_rmem"),
                     _ => None,
                 },
+                owner_state: found.process.and_then(|process| process.state),
+                owner_wchan: found.process.and_then(|process| process.wchan.clone()),
             }),
             memory: have("memory", HAVE_MEMORY).then_some(ProtocolMemory {
                 used: record.memory_used,
@@ -214,7 +223,11 @@ impl Evidence {
             } else {
                 None
             },
-            listen: if judged.wants("listen") { Listen::new(record, found.listener) } else { None },
+            listen: if judged.wants("listen") {
+                Listen::new(record, found.listener, found.process)
+            } else {
+                None
+            },
             witness: Cell::from_code(record.witness_cell)
                 .filter(|_| judged.wants("witness"))
                 .map(|cell| Witness { cell: cell.name(), delta: record.witness_delta }),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::{
     attribute::untrusted::printable,
     evidence::{Conntrack, Evidence, Listen},
+    process::Process,
 };
 
 /// What speaks for the cause, `1280 of 2304 bytes`; nothing when there is none.
@@ -57,6 +58,19 @@ pub(super) fn brief(evidence: &Evidence) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// Whose socket it was and what that process does, `nginx[3985] D uninterruptible in nfs_wait_bit_killable`.
+pub(super) fn owner(process: &Process) -> String {
+    let mut text = format!("{}[{}]", printable(&process.comm), process.pid);
+    let thread = process.thread.map(|thread| format!("thread {thread}"));
+    for (word, what) in [(" ", thread.as_deref()), (" ", process.state), (" in ", process.wchan.as_deref())] {
+        if let Some(what) = what {
+            text.push_str(word);
+            text.push_str(what);
+        }
+    }
+    text
+}
+
 /// `table 200 of 200`, `snat to 192.0.2.1:5000`.
 fn tracked(conntrack: &Conntrack) -> Vec<String> {
     let mut parts = Vec::new();
@@ -98,10 +112,19 @@ fn queue(listen: &Listen) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::evidence::{Neighbour, Netfilter, Route, SocketMemory};
+    use crate::process::ProcessEvidence;
 
     #[test]
     fn figures_in_a_few_words() {
-        let socket = SocketMemory { used: 1280, limit: 2304, backlog: 0, send_limit: 0, sysctl: None };
+        let socket = SocketMemory {
+            used: 1280,
+            limit: 2304,
+            backlog: 0,
+            send_limit: 0,
+            sysctl: None,
+            owner_state: None,
+            owner_wchan: None,
+        };
         let evidence = Evidence { socket: Some(socket), ..Evidence::default() };
         assert_eq!(brief(&evidence).as_deref(), Some("1280 of 2304 bytes"));
         let route = Route { kind: Some("blackhole"), error: Some("EINVAL") };
@@ -109,6 +132,18 @@ mod tests {
         let evidence = Evidence { route: Some(route), neighbour: Some(neighbour), ..Evidence::default() };
         assert_eq!(brief(&evidence).as_deref(), Some("blackhole route, table 10 of 10"));
         assert_eq!(brief(&Evidence::default()), None);
+    }
+
+    #[test]
+    fn an_owner_says_what_it_does() {
+        let process = Process::new(3985, "a\x1b[31m".into(), ProcessEvidence::Socket);
+        assert_eq!(owner(&process), "a\\u{1b}[31m[3985]");
+        let stuck = Process {
+            state: Some("D uninterruptible"),
+            wchan: Some("nfs_wait_bit_killable".into()),
+            ..Process::new(3985, "nginx".into(), ProcessEvidence::Socket)
+        };
+        assert_eq!(owner(&stuck), "nginx[3985] D uninterruptible in nfs_wait_bit_killable");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Sink,
-    evidence::brief,
+    evidence::{brief, owner},
     style::Page,
     table::{fit, summary_table},
 };
@@ -109,9 +109,11 @@ fn proof(event: &Event) -> String {
         Some(reason) => format!("{reason} at {}", judged.location),
         None => format!("at {}", judged.location),
     };
-    if let Some(evidence) = brief(&event.evidence) {
+    let evidence: Vec<_> =
+        [brief(&event.evidence), event.process.as_ref().map(owner)].into_iter().flatten().collect();
+    if !evidence.is_empty() {
         // Writing to a string cannot fail.
-        let _ = write!(text, " ({evidence})");
+        let _ = write!(text, " ({})", evidence.join(", "));
     }
     if judged.confidence == Confidence::Inferred {
         text.push_str(" (inferred)");
