@@ -1,6 +1,8 @@
 //! Whose socket it was that had no room, and what that process does. Peers here are the test itself: what comes in is
 //! processed while the test is the current task, which is never the owner.
 
+use std::sync::LazyLock;
+
 use netdrop_tests::holder::Holder;
 use netdrop_tests::lab::Lab;
 use netdrop_tests::listen::{fill, shorten};
@@ -32,10 +34,8 @@ fn full(family: Family, name: &str) -> Option<Scene> {
 
 /// How the kernel side knows the listener of a SYN.
 fn evidence_of_syns() -> &'static str {
-    match doctor::rung("tcp_conn_request") {
-        Some(rung) if rung == "witness" => "sock_diag",
-        _ => "socket",
-    }
+    static RUNG: LazyLock<Option<String>> = LazyLock::new(|| doctor::rung("tcp_conn_request"));
+    if RUNG.as_deref() == Some("witness") { "sock_diag" } else { "socket" }
 }
 
 /// Sends a SYN of a peer for which there is no room, and returns netdrop's event.
