@@ -86,7 +86,7 @@ impl Announced {
     }
 }
 
-/// Figures of a device's root qdisc (`struct Qdisc`).
+/// Figures of a qdisc (`struct Qdisc`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Qdisc {
@@ -190,6 +190,47 @@ pub const STACK_FRAMES: usize = 48;
 /// Frames of a record whose drop happened in a netfilter hook: enough to see who ran the hook.
 pub const HOOK_FRAMES: usize = 14;
 
+/// The table whose rules dropped an skb, as a hook saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ruling {
+    /// Name of the table, NUL-padded; a longer one is cut.
+    pub table: [u8; TABLE_NAME_LEN],
+    /// Name of nft's base chain, NUL-padded; a longer one is cut. Empty with xtables.
+    pub chain: [u8; CHAIN_NAME_LEN],
+    /// `RULED_BY_*`.
+    pub by: u16,
+    /// `nf_hook_state.hook`, or 255 where it was not read.
+    pub hook: u8,
+    /// `NFPROTO_*` of the table (nft) or the packet (xtables).
+    pub family: u8,
+    /// Explicit padding, always 0.
+    pub pad: u32,
+}
+
+impl Ruling {
+    /// No hook saw a table.
+    pub const NONE: Self = Self {
+        table: [0; TABLE_NAME_LEN],
+        chain: [0; CHAIN_NAME_LEN],
+        by: 0,
+        hook: u8::MAX,
+        family: 0,
+        pad: 0,
+    };
+}
+
+/// `XT_TABLE_MAXNAMELEN` (include/uapi/linux/netfilter/x_tables.h), and as much of an nft table's name as is kept.
+pub const TABLE_NAME_LEN: usize = 32;
+
+/// As much of a chain's name as is kept: nft's own limit is 256.
+pub const CHAIN_NAME_LEN: usize = 64;
+
+/// [`Ruling::by`]: `ipt_do_table()` or `ip6t_do_table()`.
+pub const RULED_BY_XTABLES: u16 = 1;
+/// [`Ruling::by`]: `nft_do_chain()`.
+pub const RULED_BY_NFT: u16 = 2;
+
 /// A record with the kernel stack of the drop, innermost first: the frames of the tracing program itself come
 /// before those of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -201,6 +242,8 @@ pub struct Stacked<const FRAMES: usize> {
     pub filled: i64,
     /// Return addresses.
     pub frames: [u64; FRAMES],
+    /// The table that dropped it.
+    pub ruling: Ruling,
 }
 
 /// The ring record of one drop. The record is written in place, field by field.
@@ -231,7 +274,7 @@ pub struct DropEvent {
     pub socket_backlog: u32,
     /// `sk_sndbuf`, which bounds the backlog together with `sk_rcvbuf`, with [`HAVE_SOCKET_MEMORY`].
     pub socket_send_limit: u32,
-    /// The root qdisc, with [`HAVE_QDISC`].
+    /// The qdisc, with [`HAVE_QDISC`]; see [`QDISC_DROPPED`].
     pub qdisc: Qdisc,
     /// The neighbour table of the device, with [`HAVE_NEIGHBOUR`].
     pub neighbour: Neighbour,
@@ -308,6 +351,8 @@ pub const HAVE_MTU: u16 = 1 << 9;
 pub const HAVE_MEMORY: u16 = 1 << 10;
 /// `listener` has the limits of the namespace; its port tells whether it has the listener too.
 pub const HAVE_LISTENER: u16 = 1 << 11;
+/// `qdisc` is the one whose enqueue function answered a drop; else it is the one of the device's queue.
+pub const QDISC_DROPPED: u16 = 1 << 12;
 /// The key map was full: this drop is counted in [`crate::cell::OVERFLOW`], not under its key.
 pub const KEY_OVERFLOWED: u16 = 1 << 6;
 
@@ -316,8 +361,8 @@ const _: () = {
     assert!(size_of::<Qdisc>() == 32 && size_of::<Neighbour>() == 12 && size_of::<Listener>() == 40);
     assert!(size_of::<ConnTuple>() == 40 && size_of::<Connection>() == 88);
     assert!(size_of::<DropEvent>() == 416 && align_of::<DropEvent>() == 8);
-    assert!(size_of::<Stacked<STACK_FRAMES>>() == 416 + 8 + 8 * STACK_FRAMES);
-    assert!(size_of::<Tracked<HOOK_FRAMES>>() == 416 + 8 + 8 * HOOK_FRAMES + 2 * 88);
+    assert!(size_of::<Stacked<STACK_FRAMES>>() == 416 + 8 + 8 * STACK_FRAMES + 104);
+    assert!(size_of::<Tracked<HOOK_FRAMES>>() == 416 + 8 + 8 * HOOK_FRAMES + 104 + 2 * 88);
     assert!(offset_of!(DropEvent, tuple) == 56);
     assert!(offset_of!(DropEvent, ifname) == 100);
     assert!(offset_of!(DropEvent, ifindex) == 116);

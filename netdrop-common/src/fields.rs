@@ -77,6 +77,14 @@ macro_rules! kernel_fields {
             TUPLE_DST_PORT: "nf_conntrack:nf_conntrack_tuple" "dst.u", optional;
             TUPLE_PROTO: "nf_conntrack:nf_conntrack_tuple" "dst.protonum", optional;
             TUPLE_DIRECTION: "nf_conntrack:nf_conntrack_tuple" "dst.dir", optional;
+            NF_STATE_HOOK: "nf_hook_state" "hook", optional;
+            NF_STATE_FAMILY: "nf_hook_state" "pf", optional;
+            XT_TABLE_NAME: "x_tables:xt_table" "name", optional;
+            NFT_PACKET_SKB: "nf_tables:nft_pktinfo" "skb", optional;
+            NFT_CHAIN_NAME: "nf_tables:nft_chain" "name", optional;
+            NFT_CHAIN_TABLE: "nf_tables:nft_chain" "table", optional;
+            NFT_TABLE_NAME: "nf_tables:nft_table" "name", optional;
+            NFT_TABLE_FAMILY: "nf_tables:nft_table" "family", optional;
             TASK_NSPROXY: "task_struct" "nsproxy", optional;
             NSPROXY_NET: "nsproxy" "net_ns", optional;
             BPF_ARRAY_PER_CPU: "bpf_array" "pptrs", optional;
@@ -109,11 +117,14 @@ macro_rules! kernel_fields {
             DST_METRICS: "dst_entry" "_metrics", required;
             TXQ_SIZE: "netdev_queue" "", required;
             TXQ_QDISC: "netdev_queue" "qdisc", required;
+            TXQ_DEV: "netdev_queue" "dev", required;
             QDISC_OPS: "Qdisc" "ops", required;
             QDISC_LIMIT: "Qdisc" "limit", required;
             QDISC_QLEN: "Qdisc" "q.qlen", required;
             QDISC_HANDLE: "Qdisc" "handle", required;
             QDISC_PARENT: "Qdisc" "parent", required;
+            QDISC_BACKLOG: "Qdisc" "qstats.backlog", required;
+            QDISC_QUEUE: "Qdisc" "dev_queue", optional;
             QDISC_OPS_ID: "Qdisc_ops" "id", required;
         }
     };

@@ -16,7 +16,7 @@ use netdrop_common::{
 
 use crate::{
     connection, evidence, filter,
-    hooks::announce,
+    hooks::{announce, tables},
     maps::{EVENTS, LAST_WAKE, STACKS_PAID},
     offsets::Access,
     record,
@@ -80,17 +80,18 @@ pub(crate) fn emit<A: Access>(
 ) -> bool {
     let tracked =
         matches!(scratch.witness.conntrack, FIRST_TRACKED..=LAST_TRACKED) && scratch.connection != 0;
+    let ruled = scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location);
     if EMIT_STACK.load() != 0 {
         if tracked {
-            return with_connection::<A, STACK_FRAMES>(context, scratch, skb, receiver, device);
+            return with_connection::<A, STACK_FRAMES>(context, scratch, skb, receiver, device, true);
         }
-        stacked::<A, STACK_FRAMES>(context, scratch, skb, receiver, device)
-    } else if tracked {
-        with_connection::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
-    } else if (scratch.gather.contains(Gather::NETFILTER) || in_netfilter(scratch.key.location))
-        && affordable(scratch.now)
-    {
-        stacked::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device)
+        return stacked::<A, STACK_FRAMES>(context, scratch, skb, receiver, device, true);
+    }
+    let pay = (tracked || ruled) && affordable(scratch.now);
+    if tracked {
+        with_connection::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device, pay)
+    } else if pay || (ruled && tables::hooked()) {
+        stacked::<A, HOOK_FRAMES>(context, scratch, skb, receiver, device, pay)
     } else {
         let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else { return false };
         // SAFETY: the record is ours until it is submitted, and its memory is initialised, if only with old
@@ -132,15 +133,13 @@ fn stacked<A: Access, const FRAMES: usize>(
     skb: Skb<A>,
     receiver: Option<Socket<A>>,
     device: Option<Device<A>>,
+    take_stack: bool,
 ) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Stacked<FRAMES>>(0) else { return false };
     // SAFETY: the record is ours until it is submitted, and any bytes are a valid one.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     fill(&mut record.event, scratch, skb, receiver, device);
-    let frames = (&raw mut record.frames).cast();
-    // SAFETY: `frames` takes as many bytes as the helper is told; it writes them, or returns a negative number
-    // and the reader takes none of them.
-    record.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
+    behind(context, record, scratch, skb.address(), take_stack);
     entry.submit(wakeup(scratch.now));
     true
 }
@@ -153,21 +152,36 @@ fn with_connection<A: Access, const FRAMES: usize>(
     skb: Skb<A>,
     receiver: Option<Socket<A>>,
     device: Option<Device<A>>,
+    take_stack: bool,
 ) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Tracked<FRAMES>>(0) else { return false };
     // SAFETY: the record is ours until it is submitted, and any bytes are a valid one.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     fill(&mut record.stacked.event, scratch, skb, receiver, device);
+    behind(context, &mut record.stacked, scratch, skb.address(), take_stack);
     connection::write(&mut record.connection, scratch.connection);
     connection::write(&mut record.winner, scratch.winner);
-    record.stacked.filled = -1;
-    if FRAMES == STACK_FRAMES || affordable(scratch.now) {
-        let frames = (&raw mut record.stacked.frames).cast();
-        // SAFETY: as in `stacked`.
-        record.stacked.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
-    }
     entry.submit(wakeup(scratch.now));
     true
+}
+
+/// Writes what stands behind the drop: the table that ruled it, and the stack where that is to be taken.
+#[inline(always)]
+fn behind<const FRAMES: usize>(
+    context: *mut c_void,
+    record: &mut Stacked<FRAMES>,
+    scratch: &Scratch,
+    skb: u64,
+    take_stack: bool,
+) {
+    tables::write(&mut record.ruling, skb, scratch.key.location, scratch.now);
+    record.filled = -1;
+    if take_stack {
+        let frames = (&raw mut record.frames).cast();
+        // SAFETY: `frames` takes as many bytes as the helper is told; it writes them, or returns a negative number
+        // and the reader takes none of them.
+        record.filled = unsafe { bpf_get_stack(context, frames, (8 * FRAMES) as u32, 0) };
+    }
 }
 
 /// Writes every byte of the record but the stack: the ring hands out memory with old records in it.

@@ -5,13 +5,14 @@
 //! a function takes, older verifiers go on from its end once.
 
 use netdrop_common::{
-    event::{DropEvent, HAVE_LISTENER, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC},
+    event::{DropEvent, HAVE_LISTENER, HAVE_MEMORY, HAVE_MTU, HAVE_NEIGHBOUR, HAVE_QDISC, QDISC_DROPPED},
     facts::Gather,
     fields::ABSENT,
 };
 
 use crate::{
     headers::ETH_IPV6,
+    hooks::queues::Queue,
     offsets::{
         Access, CONNECTION_HALF_OPEN, DEV_IP, DEV_IP6, DEV_MTU, DEV_NAME, DST_DEV, DST_METRICS, Field,
         IN_DEVICE_ARP, INET6_DEV_ND, NEIGH_PARMS_DATA, NEIGH_PARMS_TABLE, NEIGH_QUEUE_LEN_BYTES,
@@ -37,7 +38,7 @@ pub(crate) fn add<A: Access>(
     let gather = scratch.gather;
     if let Some(device) = device {
         if gather.contains(Gather::QDISC_FIGURES) {
-            qdisc(event, skb, device);
+            qdisc(event, scratch.queue);
         }
         if gather.contains(Gather::NEIGHBOUR) {
             neighbours(event, device);
@@ -101,10 +102,13 @@ fn listener<A: Access>(event: &mut DropEvent, net: Raw, receiver: Option<Socket<
     }
 }
 
-/// The root qdisc of the queue that the skb was sent to.
+/// The qdisc that the drop is put down to.
 #[inline(never)]
-fn qdisc<A: Access>(event: &mut DropEvent, skb: Skb<A>, device: Device<A>) {
-    let Some(qdisc) = skb::qdisc(skb, device) else { return };
+fn qdisc(event: &mut DropEvent, queue: Queue) {
+    let qdisc = Raw(queue.qdisc);
+    if queue.hooked != 0 {
+        event.have |= QDISC_DROPPED;
+    }
     let Some(ops) = qdisc.follow(&QDISC_OPS) else { return };
     let to = &mut event.qdisc;
     // SAFETY: each goes to a member of the record, of its own width.

@@ -38,7 +38,7 @@ use crate::{
         announce::note,
         conntrack,
         kfree_skb::{NO_REASON, kfree_skb},
-        listen, prime, tcp_drop as discard,
+        listen, prime, queues, tables, tcp_drop as discard,
     },
     offsets::{Checked, Probed},
 };
@@ -172,6 +172,69 @@ fn nf_ct_resolve_clash_kprobe(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 fn nf_ct_resolve_clash_kretprobe(ctx: RetProbeContext) -> u32 {
     conntrack::resolved(&ctx);
+    0
+}
+
+/// Attached to every function of xtables that goes through a table. Arguments: see `tables`.
+#[kprobe]
+fn xt_do_table_kprobe(ctx: ProbeContext) -> u32 {
+    tables::table_entered(&ctx);
+    0
+}
+
+/// See [`xt_do_table_kprobe`].
+#[kretprobe]
+fn xt_do_table_kretprobe(ctx: RetProbeContext) -> u32 {
+    tables::table_returned(&ctx);
+    0
+}
+
+/// Arguments: pkt, priv. From 6.7.
+#[kprobe]
+fn nft_do_chain_kprobe(ctx: ProbeContext) -> u32 {
+    tables::chain_entered(&ctx, false);
+    0
+}
+
+/// Arguments: pkt, priv. Before 6.7.
+#[kprobe]
+fn nft_do_chain_call_kprobe(ctx: ProbeContext) -> u32 {
+    tables::chain_entered(&ctx, true);
+    0
+}
+
+/// See [`nft_do_chain_call_kprobe`].
+#[kretprobe]
+fn nft_do_chain_call_kretprobe(ctx: RetProbeContext) -> u32 {
+    tables::chain_returned(&ctx);
+    0
+}
+
+/// Attached to the enqueue functions of all kinds of qdiscs. Arguments: skb, sch, to_free.
+#[kprobe]
+fn qdisc_enqueue_kprobe(ctx: ProbeContext) -> u32 {
+    queues::entered(&ctx);
+    0
+}
+
+/// See [`qdisc_enqueue_kprobe`].
+#[kretprobe]
+fn qdisc_enqueue_kretprobe(ctx: RetProbeContext) -> u32 {
+    queues::returned(&ctx);
+    0
+}
+
+/// Arguments: qdisc, txq, dev, skb, reason.
+#[btf_tracepoint(function = "qdisc_drop")]
+fn qdisc_drop(ctx: BtfTracePointContext) -> i32 {
+    queues::reasoned(ctx.arg::<*const u8>(3) as u64, ctx.arg(4));
+    0
+}
+
+/// See [`qdisc_drop`].
+#[raw_tracepoint(tracepoint = "qdisc_drop")]
+fn qdisc_drop_raw(ctx: RawTracePointContext) -> i32 {
+    queues::reasoned(ctx.arg::<*const u8>(3) as u64, ctx.arg(4));
     0
 }
 

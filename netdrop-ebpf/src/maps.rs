@@ -11,7 +11,14 @@ use netdrop_common::{
 };
 
 use crate::{
-    hooks::{announce::Announcement, calls::Call, tcp_drop::Receiving, verdict::Noted},
+    hooks::{
+        announce::Announcement,
+        calls::Call,
+        queues::{QueueDrop, QueueReason},
+        tables,
+        tcp_drop::Receiving,
+        verdict::Noted,
+    },
     offsets::PerCpu,
     scratch::{LEVELS, Scratch},
 };
@@ -76,3 +83,19 @@ pub(crate) static VERDICTS: LruHashMap<u64, Noted> = LruHashMap::with_max_entrie
 /// The segment that `tcp_data_queue()` has at hand on this CPU.
 #[map]
 pub(crate) static RECEIVING: PerCpuArray<Receiving> = PerCpuArray::with_max_entries(1, 0);
+
+/// Tables whose rules are about to have an skb dropped, by its address.
+#[map]
+pub(crate) static TABLES: LruHashMap<u64, tables::Noted> = LruHashMap::with_max_entries(1024, 0);
+
+/// The chain that nft has at hand on this CPU.
+#[map]
+pub(crate) static CHAIN_AT_WORK: PerCpuArray<tables::AtWork> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last drop by an enqueue function on this CPU.
+#[map]
+pub(crate) static QUEUE_DROPS: PerCpuArray<QueueDrop> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last `qdisc:qdisc_drop` on this CPU.
+#[map]
+pub(crate) static QUEUE_REASONS: PerCpuArray<QueueReason> = PerCpuArray::with_max_entries(1, 0);

@@ -15,6 +15,7 @@ use netdrop_common::{
 
 use crate::{
     headers::{Headers, MAX_HEADER},
+    hooks::queues::Queue,
     maps::{DEPTH, SCRATCH},
     skb::{Buffer, Route},
     witness::Witness,
@@ -55,6 +56,8 @@ pub(crate) struct Scratch {
     pub(crate) connection: u64,
     /// The connection that was there before it, or 0.
     pub(crate) winner: u64,
+    /// The qdisc that dropped the skb, where the reason has to do with one.
+    pub(crate) queue: Queue,
     /// See [`Scratch::forget`].
     word: u64,
 }

@@ -1,17 +1,13 @@
 //! What an skb says of its place: device, network namespace, sockets, route, qdisc.
 
-use netdrop_common::{
-    event::IFNAME_LEN,
-    facts::{Facts, QdiscKind},
-};
+use netdrop_common::{event::IFNAME_LEN, facts::Facts};
 
 use crate::offsets::{
     Access, DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_TX, DST_DEV, DST_ERROR, DST_INPUT, NET_COOKIE, NET_INUM,
-    NET_LOOPBACK, QDISC_LIMIT, QDISC_OPS, QDISC_OPS_ID, QDISC_QLEN, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE,
-    SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF, SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER, SKB_NFCT,
-    SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT, SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL,
-    SKB_TRUESIZE, SOCK_BACKLOG, SOCK_FAMILY, SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_SNDBUF, SOCK_STATE,
-    TXQ_QDISC, TXQ_SIZE, Typed,
+    NET_LOOPBACK, Raw, SHARED_GSO_SEGS, SHARED_GSO_SIZE, SKB_DATA, SKB_DEV, SKB_END, SKB_HEAD, SKB_IIF,
+    SKB_LEN, SKB_MAC_HEADER, SKB_NETWORK_HEADER, SKB_NFCT, SKB_PKT_TYPE_BYTE, SKB_PKT_TYPE_SHIFT,
+    SKB_PROTOCOL, SKB_QUEUE_MAPPING, SKB_REFDST, SKB_SK, SKB_TAIL, SKB_TRUESIZE, SOCK_BACKLOG, SOCK_FAMILY,
+    SOCK_NET, SOCK_RCVBUF, SOCK_RMEM, SOCK_SNDBUF, SOCK_STATE, TXQ_QDISC, TXQ_SIZE, Typed,
 };
 
 /// `struct sk_buff`.
@@ -268,23 +264,6 @@ pub(crate) fn iif<A: Access>(skb: Skb<A>) -> u32 {
 #[inline(always)]
 pub(crate) fn packet_type<A: Access>(skb: Skb<A>) -> u8 {
     (skb.load::<u8>(&SKB_PKT_TYPE_BYTE) >> (SKB_PKT_TYPE_SHIFT.load() & 7)) & 7
-}
-
-/// Adds the qdisc facts of the device's queue that the skb was sent to.
-#[inline(always)]
-pub(crate) fn qdisc_facts<A: Access>(skb: Skb<A>, device: Device<A>, facts: Facts) -> Facts {
-    let Some(qdisc) = qdisc(skb, device) else { return facts };
-    let kind = qdisc.follow(&QDISC_OPS).and_then(|ops| ops.load::<[u8; 8]>(&QDISC_OPS_ID));
-    let kind = match kind {
-        Some([b'n', b'o', b'o', b'p', 0, ..]) => QdiscKind::Noop,
-        Some([b'n', b'o', b'q', b'u', b'e', b'u', b'e', 0]) => QdiscKind::Noqueue,
-        Some([b'n', b'e', b't', b'e', b'm', 0, ..]) => QdiscKind::Netem,
-        Some(_) => QdiscKind::Other,
-        None => QdiscKind::Unknown,
-    };
-    let limit = qdisc.load::<u32>(&QDISC_LIMIT).unwrap_or(0);
-    let queued = qdisc.load::<u32>(&QDISC_QLEN).unwrap_or(0);
-    facts.with_qdisc_kind(kind).with_qdisc_at_limit(limit != 0 && queued >= limit)
 }
 
 /// `dev->_tx[skb->queue_mapping].qdisc` (net/core/dev.c, __dev_queue_xmit).

@@ -3,8 +3,8 @@
 use bytes::Buf;
 use netdrop_common::{
     event::{
-        CAPTURE_LEN, ConnTuple, Connection, DropEvent, HOOK_FRAMES, IFNAME_LEN, Listener, Neighbour, Qdisc,
-        STACK_FRAMES, Stacked, Tracked, Tuple,
+        CAPTURE_LEN, CHAIN_NAME_LEN, ConnTuple, Connection, DropEvent, HOOK_FRAMES, IFNAME_LEN, Listener,
+        Neighbour, Qdisc, Ruling, STACK_FRAMES, Stacked, TABLE_NAME_LEN, Tracked, Tuple,
     },
     key::DropKey,
 };
@@ -18,6 +18,8 @@ pub struct Record {
     pub stack: Vec<u64>,
     /// The packet's connection, and the one that was there first; nothing where connection tracking has no say.
     pub connections: Option<[Connection; 2]>,
+    /// The table that dropped it, where a hook saw it.
+    pub ruling: Option<Ruling>,
 }
 
 /// Why a record cannot be read.
@@ -91,7 +93,24 @@ pub fn decode(mut record: &[u8]) -> Result<Record, DecodeError> {
         *buf = before;
         connections = Some([connection(&mut after), connection(&mut after)]);
     }
-    Ok(Record { event, stack: stack(buf), connections })
+    let mut ruling = None;
+    if !buf.is_empty() {
+        let (before, mut after) = buf.split_at(buf.len() - size_of::<Ruling>());
+        *buf = before;
+        ruling = Some(self::ruling(&mut after)).filter(|ruling| ruling.by != 0);
+    }
+    Ok(Record { event, stack: stack(buf), connections, ruling })
+}
+
+fn ruling(buf: &mut &[u8]) -> Ruling {
+    Ruling {
+        table: array::<TABLE_NAME_LEN>(buf),
+        chain: array::<CHAIN_NAME_LEN>(buf),
+        by: buf.get_u16_ne(),
+        hook: buf.get_u8(),
+        family: buf.get_u8(),
+        pad: buf.get_u32_ne(),
+    }
 }
 
 /// The frames behind the event, if there are any.
@@ -207,7 +226,7 @@ mod tests {
     #[test]
     fn every_field_is_where_the_layout_puts_it() {
         let bytes = record(size_of::<DropEvent>());
-        let Record { event, stack, connections } = decode(&bytes).unwrap();
+        let Record { event, stack, connections, ruling } = decode(&bytes).unwrap();
         let u64_at = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(event.key.netns_cookie, u64_at(0));
@@ -228,7 +247,7 @@ mod tests {
         assert_eq!(event.announced_code, bytes[285]);
         assert_eq!(event.witness_delta, bytes[287]);
         assert_eq!(event.bytes, bytes[288..416]);
-        assert!(stack.is_empty() && connections.is_none());
+        assert!(stack.is_empty() && connections.is_none() && ruling.is_none());
     }
 
     #[test]
@@ -242,6 +261,18 @@ mod tests {
         let mut bytes = record(size_of::<Stacked<STACK_FRAMES>>());
         bytes[base..base + 8].copy_from_slice(&i64::MAX.to_ne_bytes());
         assert_eq!(decode(&bytes).unwrap().stack.len(), STACK_FRAMES);
+    }
+
+    #[test]
+    fn the_table_stands_behind_the_stack() {
+        let mut bytes = record(size_of::<Stacked<HOOK_FRAMES>>());
+        let at = bytes.len() - size_of::<Ruling>();
+        let ruling = decode(&bytes).unwrap().ruling.unwrap();
+        assert_eq!(ruling.table, bytes[at..at + 32]);
+        assert_eq!(ruling.chain, bytes[at + 32..at + 96]);
+        assert_eq!((ruling.hook, ruling.family), (bytes[at + 98], bytes[at + 99]));
+        bytes[at + 96..at + 98].fill(0);
+        assert_eq!(decode(&bytes).unwrap().ruling, None);
     }
 
     #[test]

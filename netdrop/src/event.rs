@@ -3,15 +3,13 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use netdrop_common::event::{
-    Connection, DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET, Listener,
-};
+use netdrop_common::event::{DropEvent, HAVE_DEVICE, HAVE_ROUTE, HAVE_SENDER, HAVE_SOCKET};
 use serde::Serialize;
 
 use crate::{
     attribute::{Attribution, netns::NetnsId},
     capture::Capture,
-    evidence::{Evidence, Found, Table, Telling, text},
+    evidence::{Evidence, Found, text},
     judge::Judged,
     packet::Packet,
     process::Process,
@@ -125,16 +123,8 @@ pub struct Known<'a> {
     pub attribution: Attribution,
     /// The function behind `dst->input`.
     pub input: Option<&'a str>,
-    /// The surroundings of a netfilter hook.
-    pub telling: Option<Telling<'a>>,
-    /// The packet's connection, and the one that was there first.
-    pub connections: Option<[Connection; 2]>,
-    /// The listener, asked for where the hook did not have it.
-    pub listener: Option<Listener>,
-    /// State of the conntrack table.
-    pub table: Table,
-    /// Whose socket the packet was for.
-    pub process: Option<Process>,
+    /// What was found out besides.
+    pub found: Found<'a>,
     /// The packet.
     pub packet: Packet,
     /// The kernel stack, for people.
@@ -145,26 +135,7 @@ impl Event {
     /// Puts a record and what is known of it together.
     #[must_use]
     pub fn new(record: &DropEvent, known: Known<'_>) -> Self {
-        let Known {
-            time,
-            judged,
-            attribution,
-            input,
-            telling,
-            connections,
-            listener,
-            table,
-            process,
-            packet,
-            stack,
-        } = known;
-        let found = Found {
-            telling: telling.as_ref(),
-            connections: connections.as_ref(),
-            listener,
-            table,
-            process: process.as_ref(),
-        };
+        let Known { time, judged, attribution, input, found, packet, stack } = known;
         let interface = interface(record);
         let device = interface.as_ref().and_then(|interface| interface.name.as_deref());
         Self {
@@ -172,10 +143,10 @@ impl Event {
             direction: Direction::of(record, input, judged.location.symbol.as_deref()),
             netns: NetnsId::of(&record.key),
             attribution,
-            evidence: Evidence::new(record, &judged, &packet, device, found),
+            evidence: Evidence::new(record, &judged, &packet, device, &found),
             packet,
             interface,
-            process,
+            process: found.process,
             stack,
             capture: Capture::of(record),
             judged,

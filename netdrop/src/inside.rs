@@ -12,18 +12,19 @@ use std::{
 };
 
 use netdrop_common::event::Listener;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
     inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
     attribute::netns::NetnsId,
     evidence::Table,
+    netlink,
     packet::{Packet, Protocol},
 };
 
@@ -134,7 +135,7 @@ fn make_room<K, V>(answers: &mut HashMap<K, V>) {
 }
 
 /// Runs `ask` in a namespace.
-fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     netns: OwnedFd,
     ask: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -234,44 +235,12 @@ fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
 
 /// Sends a request and takes the answer: one socket, or with `NLM_F_DUMP` all that match.
 fn ask(request: InetRequest, flags: u16) -> io::Result<Vec<InetResponseHeader>> {
-    /// A dump comes in pieces of at most 32 KiB (NLMSG_GOODSIZE, net/netlink/af_netlink.c).
-    const PIECE: usize = 32 << 10;
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut found = Vec::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        let received = socket.recv(&mut &mut piece[..], 0)?;
-        let mut rest = &piece[..received];
-        while !rest.is_empty() {
-            let message = <NetlinkMessage<SockDiagMessage>>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            // Messages are aligned to 4 bytes (NLMSG_ALIGN).
-            let len = (message.header.length as usize).next_multiple_of(4);
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    found.push(response.header);
-                }
-                NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            rest = rest.get(len..).unwrap_or_default();
-        }
-        // Nothing ends the answer to a question for one socket.
-        if flags & NLM_F_DUMP == 0 {
-            return Ok(found);
-        }
-    }
+    let answers = netlink::ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), flags)?;
+    let sockets = answers.into_iter().filter_map(|answer| match answer {
+        SockDiagMessage::InetResponse(response) => Some(response.header),
+        _ => None,
+    });
+    Ok(sockets.collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::{io, rc::Rc, time::Duration};
 
 use netdrop_common::{
     codes::Conntrack,
-    event::{DropEvent, HAVE_LISTENER, HAVE_SOCKET, KEY_OVERFLOWED, Listener},
+    event::{
+        DropEvent, HAVE_DEVICE, HAVE_LISTENER, HAVE_QDISC, HAVE_SOCKET, KEY_OVERFLOWED, Listener,
+        QDISC_DROPPED,
+    },
     facts::Facts,
 };
 use tokio::time::{Instant, sleep_until};
@@ -14,10 +17,11 @@ use crate::{
     bpf::{LoadError, LogLevel, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
+    counters::qdisc::{Qdisc, qdiscs},
     decode::{Record, decode},
     event::{Event, Known},
-    evidence::{Table, Telling},
-    inside::Inside,
+    evidence::{Below, Found, Observed, Table, Telling},
+    inside::{Inside, within},
     judge::{Judge, Judged, gather_table},
     kernel::Kernel,
     outlet::{Target, Written},
@@ -105,6 +109,7 @@ struct Pipeline<'k> {
     judge: Judge<'k>,
     attributor: Attributor,
     inside: Inside,
+    below: Below,
     causes: Vec<String>,
     all: bool,
     count: Option<u64>,
@@ -163,11 +168,12 @@ impl Pipeline<'_> {
     }
 
     fn event(&mut self, record: &Record, clock: Clock, judged: Rc<Judged>) -> Event {
-        let Record { event: record, stack, connections } = record;
+        let Record { event: record, stack, connections, ruling } = record;
         let netns = NetnsId::of(&record.key);
         let attribution = netns.map(|id| self.attributor.lookup(id)).unwrap_or_default();
         let packet = Packet::from_event(record);
         let Asked { listener, table, process } = self.ask(record, &judged, &packet);
+        let below = self.below(record, &judged);
         let hook = if judged.wants("netfilter") { &stack[..] } else { &[] };
         let functions: Vec<_> = hook.iter().map(|frame| self.judge.caller(*frame)).collect();
         Event::new(
@@ -176,11 +182,15 @@ impl Pipeline<'_> {
                 time: clock.wall(record.time_ns),
                 attribution,
                 input: self.judge.function(record.dst_input),
-                telling: (!functions.is_empty()).then_some(Telling { functions: &functions }),
-                connections: *connections,
-                listener,
-                table,
-                process,
+                found: Found {
+                    telling: (!functions.is_empty()).then_some(Telling { functions: &functions }),
+                    observed: ruling.as_ref().filter(|_| judged.wants("netfilter")).and_then(Observed::of),
+                    connections: *connections,
+                    listener,
+                    table,
+                    below,
+                    process,
+                },
                 packet,
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,
@@ -198,6 +208,19 @@ struct Asked {
 }
 
 impl Pipeline<'_> {
+    /// Asks the counters which qdisc below the device's dropped, where no hook saw it.
+    fn below(&mut self, record: &DropEvent, judged: &Judged) -> Option<Qdisc> {
+        let unseen = record.have & (HAVE_QDISC | HAVE_DEVICE | QDISC_DROPPED) == HAVE_QDISC | HAVE_DEVICE;
+        if !judged.wants("qdisc") || !unseen || record.qdisc.handle == 0 {
+            return None;
+        }
+        let netns = NetnsId::of(&record.key)?;
+        let attributor = &self.attributor;
+        self.below.find(netns, record.ifindex, record.qdisc.handle, || {
+            attributor.open(netns).and_then(|netns| within(netns, qdiscs).ok()).unwrap_or_default()
+        })
+    }
+
     /// Asks the machine what the record should say and does not.
     fn ask(&mut self, record: &DropEvent, judged: &Judged, packet: &Packet) -> Asked {
         let Some(netns) = NetnsId::of(&record.key) else { return Asked::default() };
@@ -255,6 +278,7 @@ pub async fn run(
         judge: Judge::new(catalogue, kernel),
         attributor: Attributor::new(HostPaths::default()),
         inside: Inside::default(),
+        below: Below::default(),
         causes: plan.filter.causes.clone(),
         all: plan.all,
         count: plan.count,

@@ -44,28 +44,25 @@ impl Netns {
     pub fn qdisc_sums(&self, device: &str) -> (u64, u64) {
         let listed = json(&self.run(&format!("tc -s -j qdisc show dev {device}")));
         let qdiscs: Vec<&Value> = listed.as_array().into_iter().flatten().collect();
-        let has_children = |qdisc: &Value| {
-            // The parent of clsact has its own number.
-            let others = qdiscs.iter().filter(|other| other["handle"] != qdisc["handle"]);
-            let mut parents = others.filter_map(|other| other["parent"].as_str()?.split_once(':'));
-            parents.any(|(parent, _)| qdisc["handle"] == format!("{parent}:"))
-        };
-        let number = |qdisc: &Value, name: &str| {
-            qdisc[name].as_u64().unwrap_or_else(|| panic!("no {name} in tc's answer: {qdisc}"))
-        };
         // A qdisc with children counts what they dropped once more, and not always as often.
-        let leaves = qdiscs.iter().filter(|qdisc| !has_children(qdisc));
+        let leaves = qdiscs.iter().filter(|qdisc| children(&qdiscs, qdisc).next().is_none());
         leaves.fold((0, 0), |(drops, held), qdisc| {
             (drops + number(qdisc, "drops"), held + number(qdisc, "qlen"))
         })
     }
 
-    /// The root qdisc of `device`, as `tc -j qdisc` shows it.
+    /// The qdisc of `device` that has dropped and of whose children none has, also one that the kernel made and tc does
+    /// not show unasked.
     #[track_caller]
-    pub fn root_qdisc(&self, device: &str) -> Value {
-        let listed = json(&self.run(&format!("tc -j qdisc show dev {device}")));
-        let root = listed.as_array().into_iter().flatten().find(|qdisc| qdisc["root"] == true);
-        root.unwrap_or_else(|| panic!("no root qdisc on {device}: {listed}")).clone()
+    pub fn dropping_qdisc(&self, device: &str) -> Value {
+        let listed = json(&self.run(&format!("tc -s -j qdisc show invisible dev {device}")));
+        let qdiscs: Vec<&Value> = listed.as_array().into_iter().flatten().collect();
+        let drops = |qdisc: &Value| number(qdisc, "drops") > 0;
+        let mut innermost =
+            qdiscs.iter().filter(|qdisc| drops(qdisc) && !children(&qdiscs, qdisc).any(drops));
+        let found = innermost.next().unwrap_or_else(|| panic!("nothing dropped on {device}: {listed}"));
+        assert!(innermost.next().is_none(), "several dropped: {listed}");
+        (*found).clone()
     }
 
     /// Packets that `device` dropped as they came in.
@@ -144,6 +141,22 @@ pub(crate) fn describe(netns: &Netns) -> String {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     format!("{}\n{}{}", mibs.join(" "), shown("ip -br addr"), shown("nft list ruleset"))
+}
+
+/// The qdiscs that hang below this one.
+fn children<'q>(qdiscs: &'q [&'q Value], qdisc: &'q Value) -> impl Iterator<Item = &'q Value> {
+    // The parent of clsact has its own number.
+    let others = qdiscs.iter().copied().filter(|other| other["handle"] != qdisc["handle"]);
+    others.filter(|other| {
+        let parent = other["parent"].as_str().and_then(|parent| parent.split_once(':'));
+        parent.is_some_and(|(parent, _)| qdisc["handle"] == format!("{parent}:"))
+    })
+}
+
+/// A figure of tc's answer.
+#[track_caller]
+fn number(qdisc: &Value, name: &str) -> u64 {
+    qdisc[name].as_u64().unwrap_or_else(|| panic!("no {name} in tc's answer: {qdisc}"))
 }
 
 #[cfg(test)]

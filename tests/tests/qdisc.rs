@@ -51,15 +51,19 @@ impl Queues<'_> {
             });
             assert_eq!(event["interface"]["name"], "eth0", "{event}");
             assert_eq!(event["direction"], "out", "{event}");
-            // The root, whichever of its children dropped.
-            let root = pair.a.root_qdisc("eth0");
+            let dropping = pair.a.dropping_qdisc("eth0");
             if lacks_evidence(event, "qdisc") {
                 continue;
             }
             let qdisc = &event["evidence"]["qdisc"];
-            assert_eq!(qdisc["kind"], root["kind"], "{event}");
-            assert_eq!(qdisc["handle"], root["handle"], "{event}");
-            assert_eq!(qdisc["parent"], "root", "{event}");
+            assert_eq!(qdisc["kind"], dropping["kind"], "{event}");
+            assert_eq!(qdisc["handle"], dropping["handle"], "{event}");
+            if dropping["root"] == true {
+                assert_eq!(qdisc["parent"], "root", "{event}");
+            } else {
+                assert_eq!(qdisc["parent"], dropping["parent"], "{event}");
+                assert!(!qdisc["by"].is_null(), "the device's own qdisc was not the one: {event}");
+            }
             assert_eq!(qdisc["device"], "eth0", "{event}");
             assert_eq!(pair.a.qdisc_drops("eth0"), dropped, "packets were still on their way");
             check(&pair, event, told, dropped);

@@ -21,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) skb: u64,
     /// The other argument of interest.
     pub(crate) other: u64,
+    /// One more, or a time.
+    pub(crate) more: u64,
 }
 
 /// Where the registers hold what is needed, by architecture.

@@ -30,7 +30,7 @@ const SOURCE_NAT: u64 = 1 << 4;
 /// `__nf_conntrack_confirm(skb)` begins.
 #[inline(always)]
 pub(crate) fn confirm(ctx: &ProbeContext) {
-    calls::enter(ctx, Call { skb: ctx.arg(0).unwrap_or(0), other: 0 });
+    calls::enter(ctx, Call { skb: ctx.arg(0).unwrap_or(0), other: 0, more: 0 });
 }
 
 /// `__nf_conntrack_confirm()` ends.
@@ -45,7 +45,7 @@ pub(crate) fn confirmed(ctx: &RetProbeContext) {
 /// `nf_ct_resolve_clash(skb, h, reply_hash)` begins: `h` is of the connection that was there first.
 #[inline(always)]
 pub(crate) fn resolve(ctx: &ProbeContext) {
-    calls::enter(ctx, Call { skb: ctx.arg(0).unwrap_or(0), other: ctx.arg(1).unwrap_or(0) });
+    calls::enter(ctx, Call { skb: ctx.arg(0).unwrap_or(0), other: ctx.arg(1).unwrap_or(0), more: 0 });
 }
 
 /// `nf_ct_resolve_clash()` ends.

@@ -110,7 +110,7 @@ pub(crate) fn returned<A: Access, C: EbpfContext>(ctx: &C, sk: *const u8, skb: *
 #[inline(always)]
 pub(crate) fn probe_entered(ctx: &ProbeContext) {
     let (Some(other), Some(skb)) = (ctx.arg::<u64>(2), ctx.arg::<u64>(3)) else { return };
-    calls::enter(ctx, Call { skb, other });
+    calls::enter(ctx, Call { skb, other, more: 0 });
     entered::<Probed>(other as *const u8);
 }
 

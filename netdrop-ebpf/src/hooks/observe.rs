@@ -10,7 +10,7 @@ use netdrop_common::{
     key::{DropKey, ProbePoint, REASON_ABSENT},
 };
 
-use super::{conntrack, listen, tcp_drop};
+use super::{conntrack, listen, queues, tcp_drop};
 use crate::{
     count, emit,
     filter::{self, Verdict},
@@ -68,6 +68,7 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
         return;
     }
     // Each filter value that was compared is a constant in one path.
+    let reason = queues::own_reason(skb.address(), reason);
     let reason = scratch.forget(u64::from(reason)) as u32;
     let location = scratch.forget(location);
     let place = skb::place(skb, receiver);
@@ -177,8 +178,11 @@ fn gather_facts<A: Access>(
         facts = facts.with_route_error(scratch.route.error);
     }
     let Some(device) = device else { return scratch.forget_facts(facts) };
+    if scratch.gather.contains(Gather::QDISC) || scratch.gather.contains(Gather::QDISC_FIGURES) {
+        queues::find(scratch, skb, device);
+    }
     if scratch.gather.contains(Gather::QDISC) {
-        facts = skb::qdisc_facts(skb, device, facts);
+        facts = queues::facts(scratch.queue, facts);
     }
     let mut facts = scratch.forget_facts(facts);
     if scratch.gather.contains(Gather::VETH_PEER) {

@@ -83,7 +83,7 @@ pub(crate) fn receiving(ctx: &ProbeContext) {
     let Some(slot) = RECEIVING.get_ptr_mut(0) else { return };
     // SAFETY: the lookup returned this CPU's value.
     let before = unsafe { read_volatile(slot) };
-    calls::enter(ctx, Call { skb: before.skb, other: before.sk });
+    calls::enter(ctx, Call { skb: before.skb, other: before.sk, more: 0 });
     // SAFETY: as above.
     unsafe { write_volatile(slot, Receiving { sk, skb }) };
 }

@@ -69,6 +69,11 @@ pub(super) struct Globals {
     tcp_receive: [Text; 3],
     witness: u8,
     verdict_hooks: u8,
+    table_hooks: u8,
+    xt_table_argument: u8,
+    nft_do_chain: [Text; 1],
+    queue_hooks: u8,
+    qdisc_drop_reason: u32,
     syn_consumer: [Text; 1],
     tcp_conn_request: u64,
     wake_bytes: u32,
@@ -122,6 +127,15 @@ impl Globals {
                 .map(|name| Text(text_of(kernel, name))),
             witness: settings.witness().into(),
             verdict_hooks: (settings.function_hooks() && kernel.has_kprobes).into(),
+            table_hooks: (settings.function_hooks() && settings.consume && kernel.has_kprobes).into(),
+            xt_table_argument: kernel.xt_table_argument.unwrap_or_default(),
+            nft_do_chain: [Text(text_of(kernel, "nft_do_chain"))],
+            queue_hooks: (settings.function_hooks() && settings.consume && kernel.has_kprobes).into(),
+            qdisc_drop_reason: if kernel.has_qdisc_drop {
+                kernel.reasons.find("QDISC_DROP").unwrap_or(0)
+            } else {
+                0
+            },
             syn_consumer: [Text(text_of(kernel, "tcp_rcv_state_process"))],
             tcp_conn_request: text_of(kernel, "tcp_conn_request").start,
             wake_bytes: settings.buffer_bytes / 4,
@@ -168,6 +182,11 @@ impl Globals {
             .override_global("TCP_RECEIVE", &self.tcp_receive[..], true)
             .override_global("WITNESS", &self.witness, true)
             .override_global("VERDICT_HOOKS", &self.verdict_hooks, true)
+            .override_global("TABLE_HOOKS", &self.table_hooks, true)
+            .override_global("XT_TABLE_ARGUMENT", &self.xt_table_argument, true)
+            .override_global("NFT_DO_CHAIN", &self.nft_do_chain[..], true)
+            .override_global("QUEUE_HOOKS", &self.queue_hooks, true)
+            .override_global("QDISC_DROP_REASON", &self.qdisc_drop_reason, true)
             .override_global("SYN_CONSUMER", &self.syn_consumer[..], true)
             .override_global("TCP_CONN_REQUEST", &self.tcp_conn_request, true)
             .override_global("WAKE_BYTES", &self.wake_bytes, true)

@@ -27,15 +27,18 @@ pub(super) struct Hook {
 struct Part {
     program: String,
     target: Target,
-    link: Option<Link>,
+    /// Of the functions of a kprobe, those that there are.
+    functions: Vec<&'static str>,
+    links: Vec<Link>,
 }
 
 /// Why a rung cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum WayError {
     /// There is nothing to hook.
-    #[error("no function {0} to hook: its module is not loaded, or the compiler has made it part of another")]
-    NoFunction(&'static str),
+    #[error("no function {} to hook: its module is not loaded, or the compiler has made it part of another",
+        .0.join(" or "))]
+    NoFunction(&'static [&'static str]),
     /// The kernel refuses.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -121,14 +124,18 @@ impl Hook {
         let mut hook = Self { probe, parts: Vec::new() };
         let mut instructions = None;
         for (program, target) in &way.parts {
-            if let (Target::Kprobe(function), Ok(symbols)) = (target, &loader.kernel.symbols)
-                && symbols.ranges(function).is_empty()
+            let functions = match target {
+                Target::Kprobe(functions) => present(functions, loader.kernel),
+                _ => Vec::new(),
+            };
+            if let Target::Kprobe(functions_wanted) = target
+                && functions.is_empty()
             {
                 hook.unload(ebpf);
-                return Err(WayError::NoFunction(function));
+                return Err(WayError::NoFunction(functions_wanted));
             }
             let loaded = load(ebpf, program, *target, loader.btf);
-            hook.parts.push(Part { program: program.clone(), target: *target, link: None });
+            hook.parts.push(Part { program: program.clone(), target: *target, functions, links: Vec::new() });
             match loaded {
                 Ok(Some(size)) => instructions = Some(instructions.unwrap_or(0) + size),
                 Ok(None) => {}
@@ -164,16 +171,23 @@ impl Hook {
 
     fn try_attach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
         // The return first: an entry whose return is not seen would be remembered for nothing.
-        for part in self.parts.iter_mut().rev() {
-            let link = match (program(ebpf, &part.program)?, part.target) {
-                (Program::BtfTracePoint(program), Target::TpBtf(_)) => Link::TpBtf(program.attach()?),
-                (Program::RawTracePoint(program), Target::RawTp(name)) => Link::RawTp(program.attach(name)?),
-                (Program::FEntry(program), Target::Fentry(_)) => Link::Fentry(program.attach()?),
-                (Program::FExit(program), Target::Fexit(_)) => Link::Fexit(program.attach()?),
-                (Program::KProbe(program), Target::Kprobe(name)) => Link::Kprobe(program.attach(name, 0)?),
+        for Part { program: name, target, functions, links } in self.parts.iter_mut().rev() {
+            match (program(ebpf, name)?, *target) {
+                (Program::BtfTracePoint(program), Target::TpBtf(_)) => {
+                    links.push(Link::TpBtf(program.attach()?));
+                }
+                (Program::RawTracePoint(program), Target::RawTp(name)) => {
+                    links.push(Link::RawTp(program.attach(name)?));
+                }
+                (Program::FEntry(program), Target::Fentry(_)) => links.push(Link::Fentry(program.attach()?)),
+                (Program::FExit(program), Target::Fexit(_)) => links.push(Link::Fexit(program.attach()?)),
+                (Program::KProbe(program), Target::Kprobe(_)) => {
+                    for function in functions {
+                        links.push(Link::Kprobe(program.attach(*function, 0)?));
+                    }
+                }
                 _ => return Err(ProgramError::UnexpectedProgramType),
-            };
-            part.link = Some(link);
+            }
         }
         Ok(())
     }
@@ -186,15 +200,16 @@ impl Hook {
 
     fn try_detach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
         for part in &mut self.parts {
-            let Some(link) = part.link.take() else { continue };
-            let program = program(ebpf, &part.program)?;
-            match link {
-                Link::TpBtf(link) => <&mut BtfTracePoint>::try_from(program)?.detach(link),
-                Link::RawTp(link) => <&mut RawTracePoint>::try_from(program)?.detach(link),
-                Link::Fentry(link) => <&mut FEntry>::try_from(program)?.detach(link),
-                Link::Fexit(link) => <&mut FExit>::try_from(program)?.detach(link),
-                Link::Kprobe(link) => <&mut KProbe>::try_from(program)?.detach(link),
-            }?;
+            for link in std::mem::take(&mut part.links) {
+                let program = program(ebpf, &part.program)?;
+                match link {
+                    Link::TpBtf(link) => <&mut BtfTracePoint>::try_from(program)?.detach(link),
+                    Link::RawTp(link) => <&mut RawTracePoint>::try_from(program)?.detach(link),
+                    Link::Fentry(link) => <&mut FEntry>::try_from(program)?.detach(link),
+                    Link::Fexit(link) => <&mut FExit>::try_from(program)?.detach(link),
+                    Link::Kprobe(link) => <&mut KProbe>::try_from(program)?.detach(link),
+                }?;
+            }
         }
         Ok(())
     }
@@ -230,6 +245,13 @@ impl Hook {
         }
         Ok(missed)
     }
+}
+
+/// Those of `functions` that the kernel or one of its modules has; all of them where its symbols cannot be read.
+fn present(functions: &[&'static str], kernel: &Kernel) -> Vec<&'static str> {
+    let is_there =
+        |function: &str| kernel.symbols.as_ref().map_or(true, |symbols| !symbols.ranges(function).is_empty());
+    functions.iter().copied().filter(|function| is_there(function)).collect()
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, ProgramError> {

@@ -1,6 +1,6 @@
 //! Probe points and the rungs they are observed by.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KfreeSkbArguments};
 
 /// A way to observe a probe point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -49,8 +49,8 @@ pub(super) enum Target {
     Fentry(&'static str),
     /// Return of a function of the kernel image.
     Fexit(&'static str),
-    /// Entry or return of any function, whichever the program is for.
-    Kprobe(&'static str),
+    /// Entry or return, whichever the program is for, of each of these functions that there is, at least of one.
+    Kprobe(&'static [&'static str]),
 }
 
 /// One rung of a ladder: the programs that make it, all or none.
@@ -97,6 +97,8 @@ pub(super) struct Probe {
     pub(super) costs: Option<&'static str>,
     /// Whether what it sees goes into events alone.
     pub(super) for_events: bool,
+    /// Whether drops or their causes are missed without it; else the events themselves say what they are less sure of.
+    pub(super) essential: bool,
     /// The ladder on this kernel, best rung first. Empty when the kernel has no such place.
     ways: fn(&Kernel, consume: bool) -> Vec<Way>,
 }
@@ -109,6 +111,7 @@ impl Probe {
             shows: "every skb that is freed without being delivered",
             costs: None,
             for_events: false,
+            essential: true,
             ways: |kernel, _| {
                 Way::tracepoint(kernel.kfree_skb.program(), "kfree_skb", "one run for each dropped skb")
             },
@@ -118,6 +121,7 @@ impl Probe {
             shows: "packets whose sender is told by ICMP: tells REJECT from DROP",
             costs: Some("the verdict of netfilter rules is not known"),
             for_events: true,
+            essential: false,
             ways: |kernel, _| {
                 if kernel.has_icmp_send {
                     Way::tracepoint("icmp_send", "icmp_send", "one run for each ICMP error")
@@ -133,6 +137,7 @@ impl Probe {
                 "a SYN lost on a full queue is not seen: the kernel consumes it, and only counters move",
             ),
             for_events: false,
+            essential: true,
             ways: tcp_conn_request,
         },
         Self {
@@ -140,9 +145,10 @@ impl Probe {
             shows: "new connections that could not be entered into the conntrack table",
             costs: Some("drops by connection tracking read like those of a rule, inferred"),
             for_events: false,
+            essential: true,
             ways: |_, _| {
                 module_function(
-                    "__nf_conntrack_confirm",
+                    &["__nf_conntrack_confirm"],
                     "nf_conntrack_confirm",
                     "two probes for each new connection",
                 )
@@ -153,8 +159,49 @@ impl Probe {
             shows: "which of two connections that clash in conntrack goes on",
             costs: Some("a clash in conntrack reads like a rule, inferred"),
             for_events: false,
+            essential: true,
             ways: |_, _| {
-                module_function("nf_ct_resolve_clash", "nf_ct_resolve_clash", "two probes for each clash")
+                module_function(&["nf_ct_resolve_clash"], "nf_ct_resolve_clash", "two probes for each clash")
+            },
+        },
+        Self {
+            name: "ipt_do_table",
+            shows: "which table of iptables dropped a packet",
+            costs: Some("the table is a candidate read from the rules, inferred"),
+            for_events: true,
+            essential: false,
+            ways: ipt_do_table,
+        },
+        Self {
+            name: "nft_do_chain",
+            shows: "which table and base chain of nftables dropped a packet",
+            costs: Some("table and chain are candidates read from the rules, inferred"),
+            for_events: true,
+            essential: false,
+            ways: nft_do_chain,
+        },
+        Self {
+            name: "qdisc enqueue",
+            shows: "which qdisc dropped a packet, where one hangs below another (htb, tbf, mq)",
+            costs: Some("the qdisc of the device is shown instead of its child that dropped"),
+            for_events: false,
+            essential: false,
+            ways: qdisc_enqueue,
+        },
+        Self {
+            name: "qdisc:qdisc_drop",
+            shows: "the qdisc's own reason for a drop",
+            costs: Some(
+                "a queue at its limit and one that drops by choice are told apart by its length, or not",
+            ),
+            for_events: false,
+            essential: false,
+            ways: |kernel, _| {
+                if kernel.has_qdisc_drop {
+                    Way::tracepoint("qdisc_drop", "qdisc_drop", "one run for each packet that a qdisc drops")
+                } else {
+                    Vec::new()
+                }
             },
         },
         Self {
@@ -164,6 +211,7 @@ impl Probe {
                 "segments that TCP discards (buffer full, out of window, PAWS) are not seen on this kernel",
             ),
             for_events: false,
+            essential: true,
             ways: tcp_drop,
         },
     ];
@@ -175,7 +223,12 @@ impl Probe {
 
     /// Whether this kernel needs no such probe point: what it would show is seen through another.
     pub(super) fn is_needless(&self, kernel: &Kernel) -> bool {
-        self.name == "tcp_drop" && !kernel.hides_tcp_drops()
+        match self.name {
+            "tcp_drop" => !kernel.hides_tcp_drops(),
+            // A tracepoint that came with the reasons it tells: an older kernel has neither.
+            "qdisc:qdisc_drop" => !kernel.has_qdisc_drop,
+            _ => false,
+        }
     }
 
     /// The rungs to try, best first: those of `only` where the ladder has some of them, else all. `consume` says
@@ -213,8 +266,8 @@ fn tcp_conn_request(kernel: &Kernel, consume: bool) -> Vec<Way> {
             Rung::Kprobe,
             "two probes for each SYN that reaches a listener",
             &[
-                ("tcp_conn_request_kprobe", Target::Kprobe(NAME)),
-                ("tcp_conn_request_kretprobe", Target::Kprobe(NAME)),
+                ("tcp_conn_request_kprobe", Target::Kprobe(&[NAME])),
+                ("tcp_conn_request_kretprobe", Target::Kprobe(&[NAME])),
             ],
         ));
     }
@@ -232,16 +285,112 @@ fn tcp_drop(_: &Kernel, consume: bool) -> Vec<Way> {
     let mut ways = vec![Way::new(
         Rung::Kprobe,
         "one probe for each segment that TCP discards",
-        &[("tcp_drop_kprobe", Target::Kprobe("tcp_drop"))],
+        &[("tcp_drop_kprobe", Target::Kprobe(&["tcp_drop"]))],
     )];
     if consume {
         ways.push(Way::new(
             Rung::Witness,
             "one probe for each skb that is freed, two for each segment off TCP's fast path (--no-consume avoids it)",
             &[
-                ("tcp_data_queue_kprobe", Target::Kprobe("tcp_data_queue")),
-                ("tcp_data_queue_kretprobe", Target::Kprobe("tcp_data_queue")),
-                ("kfree_skb_kprobe", Target::Kprobe("__kfree_skb")),
+                ("tcp_data_queue_kprobe", Target::Kprobe(&["tcp_data_queue"])),
+                ("tcp_data_queue_kretprobe", Target::Kprobe(&["tcp_data_queue"])),
+                ("kfree_skb_kprobe", Target::Kprobe(&["__kfree_skb"])),
+            ],
+        ));
+    }
+    ways.push(Way::new(Rung::Inference, "nothing", &[]));
+    ways
+}
+
+/// Functions of xtables that go through a table's rules. Those of ARP and bridges keep their tables elsewhere.
+const XTABLES: &[&str] = &["ipt_do_table", "ip6t_do_table"];
+
+fn ipt_do_table(kernel: &Kernel, per_packet: bool) -> Vec<Way> {
+    let mut ways = Vec::new();
+    if per_packet && kernel.xt_table_argument.is_some() {
+        ways.push(Way::new(
+            Rung::Kprobe,
+            "two probes for each packet and table of iptables (--no-consume avoids it)",
+            &[
+                ("xt_do_table_kprobe", Target::Kprobe(XTABLES)),
+                ("xt_do_table_kretprobe", Target::Kprobe(XTABLES)),
+            ],
+        ));
+    }
+    ways.push(Way::new(Rung::Inference, "nothing", &[]));
+    ways
+}
+
+fn nft_do_chain(kernel: &Kernel, per_packet: bool) -> Vec<Way> {
+    const NAME: &str = "nft_do_chain";
+    let mut ways = Vec::new();
+    if per_packet && kernel.layout.has("NFT_PACKET_SKB") {
+        // The receiving socket at skb:kfree_skb came with 6.11, drops inside of nft_do_chain() with 6.7.
+        ways.push(if kernel.kfree_skb == KfreeSkbArguments::Socket {
+            Way::new(
+                Rung::Kprobe,
+                "one probe for each packet and base chain of nftables (--no-consume avoids it)",
+                &[("nft_do_chain_kprobe", Target::Kprobe(&[NAME]))],
+            )
+        } else {
+            Way::new(
+                Rung::Kprobe,
+                "two probes for each packet and base chain of nftables (--no-consume avoids it)",
+                &[
+                    ("nft_do_chain_call_kprobe", Target::Kprobe(&[NAME])),
+                    ("nft_do_chain_call_kretprobe", Target::Kprobe(&[NAME])),
+                ],
+            )
+        });
+    }
+    ways.push(Way::new(Rung::Inference, "nothing", &[]));
+    ways
+}
+
+/// Enqueue functions of the kinds of qdiscs in net/sched; `noqueue` has none.
+const ENQUEUE: &[&str] = &[
+    "pfifo_fast_enqueue",
+    "pfifo_enqueue",
+    "bfifo_enqueue",
+    "pfifo_tail_enqueue",
+    "fq_codel_enqueue",
+    "fq_enqueue",
+    "codel_qdisc_enqueue",
+    "cake_enqueue",
+    "tbf_enqueue",
+    "htb_enqueue",
+    "hfsc_enqueue",
+    "prio_enqueue",
+    "multiq_enqueue",
+    "drr_enqueue",
+    "ets_qdisc_enqueue",
+    "qfq_enqueue",
+    "netem_enqueue",
+    "sfq_enqueue",
+    "sfb_enqueue",
+    "red_enqueue",
+    "gred_enqueue",
+    "choke_enqueue",
+    "pie_qdisc_enqueue",
+    "fq_pie_qdisc_enqueue",
+    "dualpi2_qdisc_enqueue",
+    "skbprio_enqueue",
+    "plug_enqueue",
+    "taprio_enqueue",
+    "etf_enqueue_timesortedlist",
+    "noop_enqueue",
+    "blackhole_enqueue",
+];
+
+fn qdisc_enqueue(_: &Kernel, per_packet: bool) -> Vec<Way> {
+    let mut ways = Vec::new();
+    if per_packet {
+        ways.push(Way::new(
+            Rung::Kprobe,
+            "two probes for each packet that is queued in a qdisc; veth and lo have none (--no-consume avoids it)",
+            &[
+                ("qdisc_enqueue_kprobe", Target::Kprobe(ENQUEUE)),
+                ("qdisc_enqueue_kretprobe", Target::Kprobe(ENQUEUE)),
             ],
         ));
     }
@@ -250,7 +399,7 @@ fn tcp_drop(_: &Kernel, consume: bool) -> Vec<Way> {
 }
 
 /// The ladder of a function of a module whose drops show at `skb:kfree_skb`.
-fn module_function(function: &'static str, program: &str, price: &'static str) -> Vec<Way> {
+fn module_function(function: &'static [&'static str], program: &str, price: &'static str) -> Vec<Way> {
     let (entry, exit) = (format!("{program}_kprobe"), format!("{program}_kretprobe"));
     vec![
         Way::new(
@@ -272,8 +421,8 @@ pub struct ProbeReport {
     pub shows: &'static str,
     /// What is not known without it; nothing where netdrop cannot do without.
     pub costs: Option<&'static str>,
-    /// Whether drops or their causes are counted by what it sees; else it adds to events alone.
-    pub counts: bool,
+    /// Whether drops or their causes are missed without it; else the events themselves say what they are less sure of.
+    pub essential: bool,
     /// The rung that is used; nothing when there is none.
     pub rung: Option<Rung>,
     /// What it costs.
@@ -314,7 +463,7 @@ impl ProbeReport {
             name: probe.name,
             shows: probe.shows,
             costs: probe.costs,
-            counts: !probe.for_events,
+            essential: probe.essential,
             rung: None,
             price: None,
             programs: Vec::new(),

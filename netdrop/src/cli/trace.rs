@@ -194,7 +194,7 @@ pub(super) fn ready(tracer: &Tracer, kernel: &Kernel) {
     if let Err(error) = &kernel.symbols {
         say(error);
     }
-    for report in tracer.reports().iter().filter(|report| report.counts && !report.is_observed()) {
+    for report in tracer.reports().iter().filter(|report| report.essential && !report.is_observed()) {
         say(format_args!(
             "{} is not observed: {}; `netdrop doctor` says why",
             report.name,

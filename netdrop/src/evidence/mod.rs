@@ -1,9 +1,12 @@
 //! The figures behind a verdict: what the kernel side read for the causes of a drop's reason, under the names
 //! of the JSON object `evidence`.
 
+mod below;
 mod conntrack;
 mod listen;
 mod netfilter;
+mod qdisc;
+mod ruled;
 
 use netdrop_common::{
     event::{
@@ -14,11 +17,15 @@ use netdrop_common::{
 };
 use serde::Serialize;
 
+pub use below::Below;
 pub use conntrack::{Conntrack, Direction, Table, Winner};
 pub use listen::Listen;
 pub use netfilter::{Netfilter, Telling};
+pub use qdisc::Qdisc;
+pub use ruled::Observed;
 
 use crate::{
+    counters,
     judge::Judged,
     packet::{Packet, Protocol},
     process::Process,
@@ -42,7 +49,7 @@ pub struct Evidence {
     /// The MTU that the packet met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
-    /// The root qdisc of the device.
+    /// The qdisc that dropped, or the one in front of the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qdisc: Option<Qdisc>,
     /// The netfilter hook.
@@ -69,18 +76,22 @@ pub struct Witness {
 }
 
 /// What was found out of a drop besides its record.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found<'a> {
     /// The surroundings of a netfilter hook.
-    pub telling: Option<&'a Telling<'a>>,
+    pub telling: Option<Telling<'a>>,
+    /// The table that a hook saw drop the packet.
+    pub observed: Option<Observed>,
     /// The packet's connection, and the one that was there first.
-    pub connections: Option<&'a [Connection; 2]>,
+    pub connections: Option<[Connection; 2]>,
     /// The listener, asked for where the hook did not have it.
     pub listener: Option<Listener>,
     /// State of the conntrack table.
     pub table: Table,
+    /// The qdisc below the device's that dropped, by its counter.
+    pub below: Option<counters::qdisc::Qdisc>,
     /// Whose socket the packet was for.
-    pub process: Option<&'a Process>,
+    pub process: Option<Process>,
 }
 
 /// Receive memory of the socket the packet was for, in bytes.
@@ -147,23 +158,6 @@ pub struct Mtu {
     pub device: Option<String>,
 }
 
-/// Root qdisc of the device's queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Qdisc {
-    /// `tbf`, `fq_codel` ….
-    pub kind: String,
-    /// `1:`, as tc shows it; `0:` is one that the kernel made.
-    pub handle: String,
-    /// `root`, or the class it hangs from.
-    pub parent: String,
-    /// Packets (or bytes, for the kinds that count them) it may hold; nothing where the kind keeps it elsewhere.
-    pub limit: Option<u32>,
-    /// Packets it holds.
-    pub qlen: u32,
-    /// The device.
-    pub device: Option<String>,
-}
-
 impl Evidence {
     /// What speaks for the cause of this record.
     #[must_use]
@@ -172,7 +166,7 @@ impl Evidence {
         judged: &Judged,
         packet: &Packet,
         device: Option<&str>,
-        found: Found<'_>,
+        found: &Found<'_>,
     ) -> Self {
         let have = |key: &str, bit: u16| judged.wants(key) && record.have & bit != 0;
         Self {
@@ -186,8 +180,8 @@ impl Evidence {
                     Some(Protocol::TCP) => Some("net.ipv4.tcp_rmem"),
                     _ => None,
                 },
-                owner_state: found.process.and_then(|process| process.state),
-                owner_wchan: found.process.and_then(|process| process.wchan.clone()),
+                owner_state: found.process.as_ref().and_then(|process| process.state),
+                owner_wchan: found.process.as_ref().and_then(|process| process.wchan.clone()),
             }),
             memory: have("memory", HAVE_MEMORY).then_some(ProtocolMemory {
                 used: record.memory_used,
@@ -209,22 +203,17 @@ impl Evidence {
             mtu: have("mtu", HAVE_MTU)
                 .then(|| Mtu { len: packet.len, limit: record.mtu, device: text(&record.mtu_device) })
                 .filter(Mtu::is_exceeded),
-            qdisc: have("qdisc", HAVE_QDISC).then(|| Qdisc {
-                kind: text(&record.qdisc.kind).unwrap_or_default(),
-                handle: handle(record.qdisc.handle),
-                parent: handle(record.qdisc.parent),
-                limit: Some(record.qdisc.limit).filter(|limit| *limit != 0),
-                qlen: record.qdisc.qlen,
-                device: device.map(str::to_owned),
+            qdisc: have("qdisc", HAVE_QDISC).then(|| Qdisc::new(record, device, found.below.as_ref())),
+            netfilter: (found.telling.is_some() || found.observed.is_some()).then(|| {
+                Netfilter::new(record, found.telling.as_ref(), found.observed.as_ref(), packet.family)
             }),
-            netfilter: found.telling.map(|telling| Netfilter::new(record, telling, packet.family)),
             conntrack: if judged.wants("conntrack") {
-                Conntrack::new(found.connections, found.table)
+                Conntrack::new(found.connections.as_ref(), found.table)
             } else {
                 None
             },
             listen: if judged.wants("listen") {
-                Listen::new(record, found.listener, found.process)
+                Listen::new(record, found.listener, found.process.as_ref())
             } else {
                 None
             },
@@ -277,28 +266,9 @@ pub(crate) fn text(bytes: &[u8]) -> Option<String> {
     (len > 0).then(|| String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
-/// A qdisc handle as tc shows it: hexadecimal, the minor number left out where it is 0.
-fn handle(handle: u32) -> String {
-    /// `TC_H_ROOT` (include/uapi/linux/pkt_sched.h).
-    const ROOT: u32 = u32::MAX;
-    match (handle >> 16, handle & 0xffff) {
-        _ if handle == ROOT => "root".to_owned(),
-        (major, 0) => format!("{major:x}:"),
-        (major, minor) => format!("{major:x}:{minor:x}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn handles_read_as_tc_writes_them() {
-        assert_eq!(handle(u32::MAX), "root");
-        assert_eq!(handle(0x0001_0000), "1:");
-        assert_eq!(handle(0x8001_000a), "8001:a");
-        assert_eq!(handle(0), "0:");
-    }
 
     #[test]
     fn names_are_padded() {

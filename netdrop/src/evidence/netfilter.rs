@@ -5,6 +5,7 @@
 use netdrop_common::event::{Announced, DropEvent};
 use serde::Serialize;
 
+use super::Observed;
 use crate::packet::Family;
 
 /// The netfilter hook of a drop.
@@ -14,9 +15,9 @@ pub struct Netfilter {
     pub family: Option<&'static str>,
     /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress` or `egress`.
     pub hook: Option<&'static str>,
-    /// Not told yet.
+    /// The table, where a hook saw it.
     pub table: Option<String>,
-    /// Not told yet.
+    /// The built-in or base chain, where a hook saw it.
     pub chain: Option<String>,
     /// Not told yet.
     pub rules: Option<Vec<String>>,
@@ -33,14 +34,23 @@ pub struct Telling<'a> {
 }
 
 impl Netfilter {
-    pub(super) fn new(record: &DropEvent, telling: &Telling<'_>, family: Option<Family>) -> Self {
-        let caller = caller(telling.functions);
+    pub(super) fn new(
+        record: &DropEvent,
+        telling: Option<&Telling<'_>>,
+        observed: Option<&Observed>,
+        family: Option<Family>,
+    ) -> Self {
+        let caller = telling.and_then(|telling| caller(telling.functions));
         let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0, family)).unzip();
+        let family = family.or_else(|| observed.and_then(|observed| observed.family));
+        let hook = hook.or_else(|| observed.and_then(|observed| observed.hook));
         let verdict = match Announced::from_code(record.announced) {
             Announced::Icmp => Some("reject"),
             Announced::No | Announced::Unknown => None,
         };
-        Self { family, hook, table: None, chain: None, rules: None, verdict }
+        let table = observed.map(|observed| observed.table.clone());
+        let chain = observed.and_then(|observed| observed.base_chain.clone());
+        Self { family, hook, table, chain, rules: None, verdict }
     }
 }
 

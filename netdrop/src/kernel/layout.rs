@@ -54,6 +54,12 @@ impl Layout {
     /// Name of the one global that is no 16-bit number.
     pub const PACKET_TYPE_SHIFT: &str = PKT_TYPE_SHIFT;
 
+    /// Whether this kernel shows where the member under this global's name is.
+    #[must_use]
+    pub fn has(&self, global: &str) -> bool {
+        self.offsets.iter().any(|(name, offset)| *name == global && *offset != ABSENT)
+    }
+
     /// Resolves all rows.
     ///
     /// # Errors

@@ -29,6 +29,10 @@ pub struct Kernel {
     pub consume_skb: Option<&'static str>,
     /// Whether `tcp_conn_request()` has the arguments that netdrop knows.
     pub has_tcp_conn_request: bool,
+    /// Which argument of `ipt_do_table()` is the table; nothing where that is not known.
+    pub xt_table_argument: Option<u8>,
+    /// Whether there is a tracepoint `qdisc:qdisc_drop` with the arguments that netdrop knows (since 7.2).
+    pub has_qdisc_drop: bool,
     /// Whether the kernel has kprobes (CONFIG_KPROBE_EVENTS).
     pub has_kprobes: bool,
     /// Kernel symbols, or why there are none.
@@ -134,9 +138,40 @@ impl Kernel {
             has_tcp_conn_request: btf.function_arguments("tcp_conn_request")?.is_some_and(|arguments| {
                 matches!(&arguments[..], [_, _, sk, skb] if sk == "struct sock *" && skb == "struct sk_buff *")
             }),
+            xt_table_argument: xt_table_argument(&btf)?,
+            has_qdisc_drop: btf.tracepoint_arguments("qdisc_drop")?.is_some_and(|arguments| {
+                matches!(&arguments[..], [_, _, _, skb, reason, ..]
+                    if skb == "struct sk_buff *" && reason == "enum qdisc_drop_reason")
+            }),
             has_kprobes: Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
             symbols: Symbols::load(Path::new("/proc")),
             blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
         })
     }
+}
+
+/// Which argument of `ipt_do_table()` is the table: the first since 5.16 (`priv, skb, state`), the last before
+/// (`skb, state, table`). Told by the function's prototype, in the kernel image or in its module; a module without one
+/// is of a kernel before 5.11.
+fn xt_table_argument(btf: &KernelBtf) -> Result<Option<u8>, BtfError> {
+    const FUNCTION: &str = "ipt_do_table";
+    let mut arguments = btf.function_arguments(FUNCTION)?;
+    if arguments.is_none() {
+        match btf.open_module(&Path::new(KernelBtf::DIRECTORY).join("ip_tables")) {
+            Ok(module) => arguments = module.function_arguments(FUNCTION)?,
+            Err(_) if btf.structure("xt_table").is_ok() && !has_module_types() => return Ok(Some(2)),
+            Err(_) => {}
+        }
+    }
+    Ok(arguments.and_then(|arguments| match &arguments[..] {
+        [private, skb, ..] if private == "void *" && skb == "struct sk_buff *" => Some(0),
+        [skb, _, table] if skb == "struct sk_buff *" && table == "struct xt_table *" => Some(2),
+        _ => None,
+    }))
+}
+
+/// Whether this kernel shows the types of its modules (since 5.11).
+fn has_module_types() -> bool {
+    let entries = std::fs::read_dir(KernelBtf::DIRECTORY).into_iter().flatten();
+    entries.flatten().any(|entry| entry.file_name() != "vmlinux")
 }

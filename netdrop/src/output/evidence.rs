@@ -44,6 +44,10 @@ pub(super) fn brief(evidence: &Evidence) -> Option<String> {
     if let Some(netfilter) = netfilter {
         let told = netfilter.verdict.filter(|verdict| *verdict == "reject");
         parts.extend(netfilter.family.zip(netfilter.hook).map(|(family, hook)| format!("{family} {hook}")));
+        parts.extend(netfilter.table.as_ref().map(|table| {
+            let chain = netfilter.chain.as_deref().unwrap_or("?");
+            format!("{} {}", printable(table), printable(chain))
+        }));
         parts.extend(told.map(str::to_owned));
     }
     if let Some(conntrack) = conntrack {

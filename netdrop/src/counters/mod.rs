@@ -1,0 +1,3 @@
+//! Counters that the kernel keeps by itself, a file for each of their sources.
+
+pub mod qdisc;
