@@ -99,7 +99,7 @@ code! {
 }
 
 code! {
-    /// Kind of the root qdisc of the skb's device (`Qdisc.ops->id`).
+    /// Kind of a qdisc (`Qdisc.ops->id`).
     QdiscKind {
         /// Not gathered, or no device.
         Unknown = 0, "unknown";

@@ -88,13 +88,13 @@ impl Facts {
         ROUTE_ERROR.get(self.0)
     }
 
-    /// Kind of the root qdisc.
+    /// Kind of the qdisc that dropped, or of the one in front of the device.
     #[must_use]
     pub const fn qdisc_kind(self) -> QdiscKind {
         QdiscKind::from_code(QDISC_KIND.get(self.0))
     }
 
-    /// Whether the root qdisc holds as many packets as its limit allows.
+    /// Whether that qdisc held as much as its limit allows.
     #[must_use]
     pub const fn qdisc_at_limit(self) -> bool {
         QDISC_AT_LIMIT.get(self.0) != 0
@@ -172,13 +172,13 @@ impl Facts {
         Self(ROUTE_ERROR.set(self.0, value))
     }
 
-    /// With the kind of the root qdisc.
+    /// With the kind of the qdisc.
     #[must_use]
     pub const fn with_qdisc_kind(self, value: QdiscKind) -> Self {
         Self(QDISC_KIND.set(self.0, value as u8))
     }
 
-    /// With the at-limit bit of the root qdisc.
+    /// With the at-limit bit of the qdisc.
     #[must_use]
     pub const fn with_qdisc_at_limit(self, value: bool) -> Self {
         Self(QDISC_AT_LIMIT.set(self.0, value as u8))

@@ -15,7 +15,7 @@ impl Gather {
     pub const SOCKET: Self = Self(1 << 1);
     /// Fact: error of the route (`dst->error`).
     pub const ROUTE: Self = Self(1 << 2);
-    /// Fact: kind of the device's root qdisc, and whether it is at its limit.
+    /// Fact: kind of the qdisc that dropped, or of the device's, and whether it was at its limit.
     pub const QDISC: Self = Self(1 << 3);
     /// Fact: state of the other end of a veth.
     pub const VETH_PEER: Self = Self(1 << 4);
@@ -25,7 +25,7 @@ impl Gather {
     pub const LISTEN: Self = Self(1 << 6);
     /// Fact: why TCP discarded the segment.
     pub const TCP_DISCARD: Self = Self(1 << 7);
-    /// Evidence: kind, handle, limit and length of the root qdisc.
+    /// Evidence: kind, handle, limit and length of that qdisc.
     pub const QDISC_FIGURES: Self = Self(1 << 8);
     /// Evidence: entries and limits of the neighbour table.
     pub const NEIGHBOUR: Self = Self(1 << 9);

@@ -41,6 +41,14 @@ impl Path {
         }
     }
 
+    /// Who receives.
+    fn receiver(self, routed: &Routed) -> &Netns {
+        match self {
+            Self::In => &routed.r,
+            Self::Through | Self::Out => &routed.b,
+        }
+    }
+
     /// Who sends, from which address, to which.
     fn ends(self, routed: &Routed) -> (&Netns, IpAddr, IpAddr) {
         let (a, left, right, b) = (routed.a_end.ip, routed.left.ip, routed.right.ip, routed.b_end.ip);
@@ -146,6 +154,8 @@ fn provoke(rule: &Rule<'_>, path: Path, routed: &Routed, half: bool) -> Provoked
     let (hook, port) = (rule.hook(), rule.port());
     let (sender, src, dst) = path.ends(routed);
     let sent = if half { MANY } else { FEW };
+    // What passes is welcome: nothing else is dropped.
+    let _open = half.then(|| path.receiver(routed).udp_socket(&at(dst, port)));
     let result = send_udp(&sender.udp_socket(&at(src, FROM)), &at(dst, port), sent, 64);
     let dropped = if half {
         wait::until_stable("the rule's counter", || rule.packets())

@@ -71,14 +71,28 @@ impl Queues<'_> {
     }
 }
 
+/// A full child is certain where its own enqueue function is hooked; from the counters it is inferred.
+#[track_caller]
+fn expect_certain_by_hook(event: &Value) {
+    if event["evidence"]["qdisc"]["by"] == "hook" {
+        expect_certain(event);
+    } else {
+        assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+    }
+}
+
 #[test]
 fn tbf_over_its_limit() {
     let commands = ["qdisc add dev eth0 root tbf rate 64kbit burst 1600 limit 3000"];
     let queues = Queues { name: "tbf", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
     queues.expect_drops(|pair, event, told, dropped| {
         assert!(dropped < SENT, "the first packet always passes");
-        // The limit is in bytes, which the kernel's record of the queue does not show.
-        assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+        // The limit is in bytes, that of a bfifo which tbf has below itself.
+        expect_certain_by_hook(event);
+        if !lacks_evidence(event, "qdisc") {
+            assert_eq!(event["evidence"]["qdisc"]["kind"], "bfifo", "{event}");
+            assert_eq!(event["evidence"]["qdisc"]["limit"], 3000, "{event}");
+        }
         // What the catalogue says of senders and counters.
         assert_eq!(told, Sent { accepted: SENT, refused: 0 });
         let counters = match pair.a_end.ip.is_ipv4() {
@@ -101,8 +115,12 @@ fn child_of_htb_at_its_limit() {
     let queues = Queues { name: "htb", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
     queues.expect_drops(|_, event, _, dropped| {
         assert!(dropped < SENT, "the first packets always pass");
-        // The child's limit; the root has none.
-        assert_eq!(event["cause"]["confidence"], "inferred", "{event}");
+        // The child's limit, which is seen where its enqueue function is hooked; the root has none.
+        expect_certain_by_hook(event);
+        if !lacks_evidence(event, "qdisc") {
+            assert_eq!(event["evidence"]["qdisc"]["limit"], 3, "{event}");
+            assert_eq!(event["evidence"]["qdisc"]["parent"], "1:10", "{event}");
+        }
     });
 }
 

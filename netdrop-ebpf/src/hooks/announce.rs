@@ -23,7 +23,7 @@ pub(crate) struct Announcement {
 }
 
 /// How long an announcement counts: the skb's memory may soon be another skb.
-const FRESH_NS: u64 = 1_000_000;
+const FRESH_NS: u64 = 10_000_000;
 
 /// Notes that the sender of `skb` is told by ICMP.
 #[inline(always)]

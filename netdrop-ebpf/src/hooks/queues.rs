@@ -35,7 +35,7 @@ static QUEUE_HOOKS: Global<u8> = Global::new(0);
 static QDISC_DROP_REASON: Global<u32> = Global::new(0);
 
 /// How long a note counts: the list is freed when the root has returned.
-const FRESH_NS: u64 = 1_000_000;
+const FRESH_NS: u64 = 10_000_000;
 
 /// Answers of an enqueue function (include/linux/netdevice.h, include/net/sch_generic.h).
 mod answer {

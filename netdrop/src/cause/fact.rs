@@ -26,7 +26,7 @@ pub(crate) enum Fact {
     SocketState,
     /// Error of the packet's route.
     RouteError,
-    /// Kind of the device's root qdisc.
+    /// Kind of the qdisc that the drop is put down to.
     QdiscKind,
     /// Whether that qdisc is at its limit.
     QdiscAtLimit,
@@ -192,7 +192,7 @@ impl Fact {
             Self::LastHop => if yes { "TTL used up" } else { "TTL left" }.to_owned(),
             Self::SocketState => format!("socket state {}", listed()),
             Self::RouteError => format!("route error {}", listed()),
-            Self::QdiscKind => format!("root qdisc {}", listed()),
+            Self::QdiscKind => format!("qdisc kind {}", listed()),
             Self::ReceiveBufferFull => {
                 if yes { "receive buffer full" } else { "room in the receive buffer" }.to_owned()
             }

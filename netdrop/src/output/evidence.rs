@@ -39,7 +39,13 @@ pub(super) fn brief(evidence: &Evidence) -> Option<String> {
     }
     if let Some(qdisc) = qdisc {
         let limit = qdisc.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
-        parts.push(format!("{} {} holds {}{limit}", printable(&qdisc.kind), qdisc.handle, qdisc.qlen));
+        // What the kernel made for a class has no handle of its own.
+        let place = if qdisc.handle == "0:" && qdisc.parent != "root" {
+            format!("below {}", qdisc.parent)
+        } else {
+            qdisc.handle.clone()
+        };
+        parts.push(format!("{} {place} holds {}{limit}", printable(&qdisc.kind), qdisc.qlen));
     }
     if let Some(netfilter) = netfilter {
         let told = netfilter.verdict.filter(|verdict| *verdict == "reject");

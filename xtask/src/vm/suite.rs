@@ -91,7 +91,18 @@ impl Suite {
 
     fn without_tests() -> Self {
         let command = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let module = step(command(&["modprobe", "-a", "br_netfilter", "nf_conntrack"]), []);
+        let module = step(
+            command(&[
+                "modprobe",
+                "-a",
+                "br_netfilter",
+                "nf_conntrack",
+                "nf_tables",
+                "ip_tables",
+                "ip6_tables",
+            ]),
+            [],
+        );
         let doctor = step(command(&["netdrop", "doctor", "--json"]), []);
         Self {
             parts: vec![Part::Module, Part::Doctor],
