@@ -125,6 +125,47 @@ fn child_of_htb_at_its_limit() {
 }
 
 #[test]
+fn child_of_mq() {
+    let Some(lab) = Lab::new("mq", &["tc"]) else { return };
+    let pair = lab.pair();
+    pair.a.run("ip link add mq0 numtxqueues 2 type veth peer name mq1");
+    pair.a.run("ip addr add 10.9.0.1/24 dev mq0");
+    pair.a.run("ip link set mq0 up");
+    pair.a.run("ip link set mq1 up");
+    pair.a.run("ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev mq0");
+    for words in [
+        "qdisc add dev mq0 root handle 1: mq",
+        "qdisc add dev mq0 parent 1:1 handle 10: pfifo limit 0",
+        "qdisc add dev mq0 parent 1:2 handle 20: pfifo limit 0",
+    ] {
+        if let Err(refused) = pair.a.try_tc(words) {
+            return lab::skip_for_kernel("mq", "mq", &refused);
+        }
+    }
+    let tracing = Trace::of(&pair.a).start();
+
+    send_udp(&pair.a.udp_socket("10.9.0.1:5406"), "10.9.0.2:5407", 5, 64);
+    wait::until_counter("dropped", 5, || pair.a.qdisc_drops("mq0"));
+
+    let outcome = tracing.stop();
+    let event = outcome.expect(&Dropped {
+        cause: "qdisc-overlimit",
+        class: "harmful",
+        netns: &pair.a,
+        count: 5,
+        packet: json!({"proto": "udp", "sport": 5406, "dport": 5407}),
+    });
+    let dropping = pair.a.dropping_qdisc("mq0");
+    let qdisc = &event["evidence"]["qdisc"];
+    if !lacks_evidence(event, "qdisc") {
+        for field in ["kind", "handle", "parent"] {
+            assert_eq!(qdisc[field], dropping[field], "{event}");
+        }
+        assert_eq!(qdisc["device"], "mq0", "{event}");
+    }
+}
+
+#[test]
 fn pfifo_without_room() {
     let commands = ["qdisc add dev eth0 root pfifo limit 0"];
     let queues = Queues { name: "pfifo", commands: &commands, cause: "qdisc-overlimit", class: "harmful" };
@@ -142,6 +183,19 @@ fn netem_loss() {
         assert_eq!(told, Sent { accepted: SENT, refused: 0 });
         let counter = if pair.a_end.ip.is_ipv4() { "IpOutDiscards" } else { "Ip6OutDiscards" };
         assert_eq!(pair.a.mib(counter), 0, "{counter}");
+    });
+}
+
+/// What a chaos test left behind on a container's `eth0`: a third of what it sends is lost.
+#[test]
+fn netem_loses_some() {
+    let commands = ["qdisc add dev eth0 root netem loss 30%"];
+    let queues = Queues { name: "netem", commands: &commands, cause: "qdisc-netem-loss", class: "harmful" };
+    queues.expect_drops(|_, event, told, dropped| {
+        assert!(dropped < SENT, "{dropped} of {SENT} lost");
+        expect_certain(event);
+        assert_eq!(event["evidence"]["qdisc"]["kind"], "netem", "{event}");
+        assert_eq!(told, Sent { accepted: SENT, refused: 0 });
     });
 }
 
