@@ -1,5 +1,7 @@
 //! Per-CPU cells beside the keyed counters, by index.
 
+use crate::harm::HARMS;
+
 /// Drops that a filter excluded.
 pub const FILTERED: u32 = 0;
 /// Drops that a filter could not judge: unreadable headers, a later fragment, an unknown netns or interface.
@@ -10,5 +12,11 @@ pub const OVERFLOW: u32 = 2;
 pub const LOST: u32 = 3;
 /// Clashes in conntrack that the kernel resolved: no drops.
 pub const RESOLVED: u32 = 4;
+/// Retransmits and resets, a cell for each kind of [`crate::harm::Harm`].
+pub const HARM_SEEN: u32 = 5;
+/// Of them, those that followed a drop of the same connection.
+pub const HARM_JOINED: u32 = HARM_SEEN + HARMS;
+/// Of those, the ones whose record found the ring full.
+pub const HARM_LOST: u32 = HARM_JOINED + HARMS;
 /// How many cells there are.
-pub const COUNT: u32 = 5;
+pub const COUNT: u32 = HARM_LOST + 1;

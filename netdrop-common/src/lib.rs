@@ -12,5 +12,6 @@ pub mod facts;
 pub mod fields;
 pub mod filter;
 pub mod gather;
+pub mod harm;
 pub mod key;
 pub mod witness;

@@ -207,7 +207,7 @@ fn fill<A: Access>(
 
 /// A lone drop wakes the reader at once, a flood in batches: the flag for `submit`.
 #[inline(always)]
-fn wakeup(now: u64) -> u64 {
+pub(crate) fn wakeup(now: u64) -> u64 {
     let record = size_of::<DropEvent>() as u64 + 8;
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let watermark = u64::from(WAKE_BYTES.load());

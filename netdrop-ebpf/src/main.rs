@@ -33,10 +33,12 @@ use aya_ebpf::{
     },
 };
 
+use netdrop_common::harm::Harm;
+
 use crate::{
     hooks::{
         announce::note,
-        conntrack,
+        conntrack, harm,
         kfree_skb::{NO_REASON, kfree_skb},
         listen, prime, queues, tables, tcp_drop as discard,
     },
@@ -263,6 +265,34 @@ fn tcp_data_queue_kretprobe(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn kfree_skb_kprobe(ctx: ProbeContext) -> u32 {
     discard::freed(&ctx);
+    0
+}
+
+/// Arguments: sk, skb; from 6.17 also err.
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
+    harm::sent_again(ctx.arg(0), Harm::Retransmit);
+    0
+}
+
+/// Arguments: sk, req.
+#[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
+fn tcp_retransmit_synack(ctx: RawTracePointContext) -> i32 {
+    harm::sent_again(ctx.arg(1), Harm::SynackRetransmit);
+    0
+}
+
+/// Arguments: sk, skb; from 6.10 also the reason. Either may be null.
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
+    harm::reset_sent(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// Arguments: sk.
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    harm::reset_received(ctx.arg(0));
     0
 }
 

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use netdrop_common::{
     cell,
+    harm::HARM_CONNECTIONS,
     key::{DropCount, DropKey, MAX_KEYS},
     witness::{Remembered, Step, WITNESS_KEYS, WitnessKey},
 };
@@ -14,6 +15,7 @@ use crate::{
     hooks::{
         announce::Announcement,
         calls::Call,
+        harm::{Answered, Blames, Ends, Work},
         queues::{QueueDrop, QueueReason},
         tables,
         tcp_drop::Receiving,
@@ -99,3 +101,15 @@ pub(crate) static QUEUE_DROPS: PerCpuArray<QueueDrop> = PerCpuArray::with_max_en
 /// The last `qdisc:qdisc_drop` on this CPU.
 #[map]
 pub(crate) static QUEUE_REASONS: PerCpuArray<QueueReason> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last drops of TCP connections, for `--harm`; made smaller where that is not asked for.
+#[map]
+pub(crate) static HARMED: LruHashMap<Ends, Blames> = LruHashMap::with_max_entries(HARM_CONNECTIONS, 0);
+
+/// Working memory of the hooks of `--harm`.
+#[map]
+pub(crate) static HARM_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last skb on this CPU that was answered with a reset.
+#[map]
+pub(crate) static ANSWERED: PerCpuArray<Answered> = PerCpuArray::with_max_entries(1, 0);

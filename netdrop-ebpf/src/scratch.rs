@@ -15,7 +15,7 @@ use netdrop_common::{
 
 use crate::{
     headers::{Headers, MAX_HEADER},
-    hooks::queues::Queue,
+    hooks::{harm::Remembering, queues::Queue},
     maps::{DEPTH, SCRATCH},
     skb::{Buffer, Route},
     witness::Witness,
@@ -58,6 +58,8 @@ pub(crate) struct Scratch {
     pub(crate) winner: u64,
     /// The qdisc that dropped the skb, where the reason has to do with one.
     pub(crate) queue: Queue,
+    /// The drop as it is remembered for its consequences.
+    pub(crate) harm: Remembering,
     /// See [`Scratch::forget`].
     word: u64,
 }

@@ -13,7 +13,10 @@ use netdrop_common::{
     key::{ProbePoint, REASON_ABSENT},
 };
 
-use super::observe::{Occasion, key, observe};
+use super::{
+    harm,
+    observe::{Occasion, key, observe},
+};
 use crate::{
     count, emit,
     filter::{self, Verdict},
@@ -48,7 +51,8 @@ pub(crate) fn kfree_skb<A: Access, C: EbpfContext>(
 ) {
     let Some(skb) = Skb::<A>::new(skb) else { return };
     let receiver = Socket::<A>::new(receiver);
-    if !emit::wanted() && !filter::needs_packet() && gather(reason).facts() == Gather::NONE {
+    if !emit::wanted() && !harm::wanted() && !filter::needs_packet() && gather(reason).facts() == Gather::NONE
+    {
         return count_at_once(skb, location, reason, receiver);
     }
     match scratch::enter() {

@@ -3,6 +3,7 @@
 pub(crate) mod announce;
 pub(crate) mod calls;
 pub(crate) mod conntrack;
+pub(crate) mod harm;
 pub(crate) mod kfree_skb;
 pub(crate) mod listen;
 pub(crate) mod observe;

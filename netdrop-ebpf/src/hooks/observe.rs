@@ -10,7 +10,7 @@ use netdrop_common::{
     key::{DropKey, ProbePoint, REASON_ABSENT},
 };
 
-use super::{conntrack, listen, queues, tcp_drop};
+use super::{conntrack, harm, listen, queues, tcp_drop};
 use crate::{
     count, emit,
     filter::{self, Verdict},
@@ -80,7 +80,8 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
     scratch.gather = gather;
     scratch.buffer = skb::buffer(skb);
     scratch.packet_type = skb::packet_type(skb);
-    let wants_packet = filter::needs_packet() || emit::wanted() || scratch.gather.contains(Gather::PACKET);
+    let wants_packet =
+        filter::needs_packet() || emit::wanted() || harm::wanted() || scratch.gather.contains(Gather::PACKET);
     if wants_packet {
         headers::parse(scratch, skb::is_local(skb));
     }
@@ -120,12 +121,16 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
         scratch.flags = KEY_OVERFLOWED;
         debug!(ctx, "key map full: reason {} at {:x} counted without a key", reason, location);
     }
-    if emit::wanted() {
+    if emit::wanted() || harm::wanted() {
         // SAFETY: the helper takes nothing and reads a clock.
         scratch.now = unsafe { bpf_ktime_get_ns() };
-        if !emit::emit(ctx.as_ptr(), scratch, skb, receiver, place.device) {
-            counted.lost();
-        }
+    }
+    if emit::wanted() && !emit::emit(ctx.as_ptr(), scratch, skb, receiver, place.device) {
+        counted.lost();
+    }
+    // Last: what a drop cost is told after the drop.
+    if harm::wanted() {
+        harm::remember(scratch, skb.address());
     }
 }
 
