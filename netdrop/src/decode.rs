@@ -6,6 +6,7 @@ use netdrop_common::{
         CAPTURE_LEN, CHAIN_NAME_LEN, ConnTuple, Connection, DropEvent, HOOK_FRAMES, IFNAME_LEN, Listener,
         Neighbour, Qdisc, Ruling, STACK_FRAMES, Stacked, TABLE_NAME_LEN, Tracked, Tuple,
     },
+    harm::HarmEvent,
     key::DropKey,
 };
 
@@ -111,6 +112,30 @@ fn ruling(buf: &mut &[u8]) -> Ruling {
         family: buf.get_u8(),
         pad: buf.get_u32_ne(),
     }
+}
+
+/// Reads a record of what a drop cost; nothing when it is one of another kind.
+#[must_use]
+pub fn decode_harm(mut record: &[u8]) -> Option<HarmEvent> {
+    if record.len() != size_of::<HarmEvent>() {
+        return None;
+    }
+    let buf = &mut record;
+    Some(HarmEvent {
+        key: key(buf),
+        time_ns: buf.get_u64_ne(),
+        drop_time_ns: buf.get_u64_ne(),
+        netns_cookie: buf.get_u64_ne(),
+        saddr: array::<16>(buf),
+        daddr: array::<16>(buf),
+        netns_inode: buf.get_u32_ne(),
+        sport: buf.get_u16_ne(),
+        dport: buf.get_u16_ne(),
+        family: buf.get_u16_ne(),
+        what: buf.get_u8(),
+        state: buf.get_u8(),
+        pad: buf.get_u32_ne(),
+    })
 }
 
 /// The frames behind the event, if there are any.
@@ -292,6 +317,18 @@ mod tests {
             winner.have,
             u16::from_ne_bytes(bytes[winner_at + 86..winner_at + 88].try_into().unwrap())
         );
+    }
+
+    #[test]
+    fn a_consequence_has_a_length_of_its_own() {
+        let bytes: Vec<u8> = (0..size_of::<HarmEvent>() as u8).collect();
+        let harm = decode_harm(&bytes).unwrap();
+        assert_eq!(decode(&bytes), Err(DecodeError::Length(bytes.len())));
+        assert_eq!(harm.time_ns, u64::from_ne_bytes(bytes[40..48].try_into().unwrap()));
+        assert_eq!((harm.saddr[0], harm.daddr[15]), (64, 95));
+        assert_eq!((harm.what, harm.state), (106, 107));
+        assert_eq!(decode_harm(&bytes[1..]), None);
+        assert_eq!(decode_harm(&record(size_of::<DropEvent>())), None);
     }
 
     #[test]

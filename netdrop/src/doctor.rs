@@ -164,6 +164,7 @@ fn try_probes(kernel: &Kernel, catalogue: &Catalogue, rungs: Vec<Rung>, consume:
         max_keys: None,
         rungs,
         consume,
+        harm: true,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {
         Ok(tracer) => tracer.reports().iter().map(Probe::from).collect(),

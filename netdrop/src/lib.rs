@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod event;
 pub mod evidence;
 pub mod filter;
+pub mod harm;
 pub mod inside;
 pub mod judge;
 pub mod kernel;

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use crate::{
     event::Event,
+    harm::Consequence,
     outlet::{Outlet, Target, Written},
     output::Sink,
     signals::Signals,
@@ -55,6 +56,11 @@ impl<'s> Outputs<'s> {
     /// One drop.
     pub fn event(&mut self, event: &Event) {
         self.each(|sink, out| sink.event(out, event));
+    }
+
+    /// What a drop cost.
+    pub fn harm(&mut self, harm: &Consequence) {
+        self.each(|sink, out| sink.harm(out, harm));
     }
 
     /// Events were lost; `false` when no output says so.

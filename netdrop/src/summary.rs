@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     attribute::{Attribution, netns::NetnsId},
     cause::Class,
+    harm::HarmTotals,
     totals::Totals,
 };
 
@@ -40,6 +41,8 @@ pub struct Summary {
     pub hooks: String,
     /// Clashes in conntrack that the kernel resolved, which are no drops; nothing where that is not known.
     pub resolved_clashes: Option<u64>,
+    /// What TCP did about lost packets; nothing where that was not asked for.
+    pub harm: Option<HarmTotals>,
 }
 
 impl Summary {
@@ -63,7 +66,7 @@ impl Summary {
                 segments: row.segments,
             })
             .collect();
-        Self { totals, rows, show_benign, kernel, hooks, resolved_clashes }
+        Self { totals, rows, show_benign, kernel, hooks, resolved_clashes, harm: None }
     }
 
     /// Counts by cause and class, most first.

@@ -87,6 +87,7 @@ pub async fn run(
         max_keys: None,
         rungs: plan.rungs.clone(),
         consume: plan.consume,
+        harm: false,
     };
     let mut judge = Judge::new(catalogue, kernel);
     let mut attributor = Attributor::new(HostPaths::default());

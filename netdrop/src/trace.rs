@@ -1,34 +1,30 @@
 //! A live run: records in, events out, until someone or something ends it.
 
+mod ask;
+mod losses;
+
 use std::{io, rc::Rc, time::Duration};
 
-use netdrop_common::{
-    codes::Conntrack,
-    event::{
-        DropEvent, HAVE_DEVICE, HAVE_LISTENER, HAVE_QDISC, HAVE_SOCKET, KEY_OVERFLOWED, Listener,
-        QDISC_DROPPED,
-    },
-    facts::Facts,
-};
+use netdrop_common::{event::KEY_OVERFLOWED, harm::HarmEvent};
 use tokio::time::{Instant, sleep_until};
 
+use self::{ask::Asked, losses::Losses};
 use crate::{
-    attribute::{Attributor, HostPaths, Wanted, netns::NetnsId},
+    attribute::{Attributor, HostPaths, netns::NetnsId},
     bpf::{LoadError, LogLevel, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
-    counters::qdisc::{Qdisc, qdiscs},
-    decode::{Record, decode},
+    decode::{Record, decode, decode_harm},
     event::{Event, Known},
-    evidence::{Below, Found, Observed, Table, Telling},
-    inside::{Inside, within},
+    evidence::{Below, Found, Observed, Telling},
+    harm::{self, Consequence, Recent},
+    inside::Inside,
     judge::{Judge, Judged, gather_table},
     kernel::Kernel,
     outlet::{Target, Written},
     output::Sink,
     outputs::Outputs,
     packet::Packet,
-    process::{Process, ProcessEvidence},
     say::say,
     signals::Signals,
     summary::Summary,
@@ -70,6 +66,8 @@ pub struct Plan {
     pub rungs: Vec<Rung>,
     /// Whether hooks may be used that run for each packet.
     pub consume: bool,
+    /// Whether to look for what drops cost TCP.
+    pub harm: bool,
     /// Debug messages of the kernel side.
     pub log: LogLevel,
 }
@@ -114,6 +112,8 @@ struct Pipeline<'k> {
     all: bool,
     count: Option<u64>,
     stack: bool,
+    /// For what drops cost, where that is asked for.
+    recent: Option<Recent>,
     tally: Tally,
 }
 
@@ -128,7 +128,24 @@ impl Pipeline<'_> {
         self.count = Some(self.tally.shown);
     }
 
-    fn record(&mut self, record: &[u8], clock: Clock, mut show: impl FnMut(&Event)) {
+    /// What a drop cost; shown when the drop itself would be.
+    fn harm(&mut self, record: &HarmEvent, clock: Clock, outputs: &mut Outputs<'_>) {
+        let judged = self.judge.judge(&record.key);
+        let hidden = judged.class == Class::Benign && !self.all;
+        if hidden || self.full() || !wanted(&self.causes, &judged.cause) {
+            return;
+        }
+        let Some(recent) = &self.recent else { return };
+        let attribution = harm::netns(record).map(|netns| self.attributor.lookup(netns)).unwrap_or_default();
+        if let Some(consequence) = Consequence::new(record, judged, attribution, clock, recent) {
+            outputs.harm(&consequence);
+        }
+    }
+
+    fn record(&mut self, record: &[u8], clock: Clock, outputs: &mut Outputs<'_>) {
+        if let Some(record) = decode_harm(record) {
+            return self.harm(&record, clock, outputs);
+        }
         let record = match decode(record) {
             Ok(record) => record,
             Err(error) => {
@@ -152,7 +169,10 @@ impl Pipeline<'_> {
         } else {
             self.tally.shown += 1;
             let event = self.event(&record, clock, judged);
-            show(&event);
+            if let Some(recent) = &mut self.recent {
+                recent.keep(&record.event, event.time);
+            }
+            outputs.event(&event);
         }
     }
 
@@ -199,58 +219,6 @@ impl Pipeline<'_> {
     }
 }
 
-/// What was found out after a drop.
-#[derive(Default)]
-struct Asked {
-    listener: Option<Listener>,
-    table: Table,
-    process: Option<Process>,
-}
-
-impl Pipeline<'_> {
-    /// Asks the counters which qdisc below the device's dropped, where no hook saw it.
-    fn below(&mut self, record: &DropEvent, judged: &Judged) -> Option<Qdisc> {
-        let unseen = record.have & (HAVE_QDISC | HAVE_DEVICE | QDISC_DROPPED) == HAVE_QDISC | HAVE_DEVICE;
-        if !judged.wants("qdisc") || !unseen || record.qdisc.handle == 0 {
-            return None;
-        }
-        let netns = NetnsId::of(&record.key)?;
-        let attributor = &self.attributor;
-        self.below.find(netns, record.ifindex, record.qdisc.handle, || {
-            attributor.open(netns).and_then(|netns| within(netns, qdiscs).ok()).unwrap_or_default()
-        })
-    }
-
-    /// Asks the machine what the record should say and does not.
-    fn ask(&mut self, record: &DropEvent, judged: &Judged, packet: &Packet) -> Asked {
-        let Some(netns) = NetnsId::of(&record.key) else { return Asked::default() };
-        let attributor = &self.attributor;
-        let open = || attributor.open(netns);
-        let half_told = record.have & HAVE_LISTENER != 0 && record.listener.port == 0;
-        let listening = if judged.wants("listen") && half_told {
-            self.inside.listener(netns, packet, open)
-        } else {
-            None
-        };
-        let full = Facts(record.key.facts).conntrack() == Conntrack::TableFull;
-        let table =
-            if judged.wants("conntrack") && full { self.inside.table(netns, open) } else { Table::default() };
-        let socket = if record.have & HAVE_SOCKET != 0 {
-            Some((record.socket_inode, ProcessEvidence::Socket))
-        } else if judged.wants("socket") && record.iif != 0 {
-            let inode = self.inside.receiver(netns, packet, record.iif, open);
-            inode.map(|inode| (inode, ProcessEvidence::SockDiag))
-        } else {
-            listening.map(|listening| (listening.inode, ProcessEvidence::SockDiag))
-        };
-        let state = judged.wants("listen") || judged.wants("socket");
-        let process = socket
-            .filter(|(inode, _)| *inode != 0)
-            .and_then(|(inode, evidence)| self.attributor.owner(Wanted { inode, netns, evidence, state }));
-        Asked { listener: listening.map(|listening| listening.listener), table, process }
-    }
-}
-
 /// Runs until the plan or a signal ends it; each event goes to all outputs. `ready` is called once everything is
 /// attached.
 ///
@@ -273,6 +241,7 @@ pub async fn run(
         max_keys: plan.max_keys,
         rungs: plan.rungs.clone(),
         consume: plan.consume,
+        harm: plan.harm,
     };
     let mut pipeline = Pipeline {
         judge: Judge::new(catalogue, kernel),
@@ -283,6 +252,7 @@ pub async fn run(
         all: plan.all,
         count: plan.count,
         stack: plan.stack,
+        recent: plan.harm.then(Recent::default),
         tally: Tally::default(),
     };
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
@@ -332,6 +302,7 @@ pub async fn run(
         hooks(&tracer),
         resolved_clashes,
     );
+    let summary = Summary { harm: tracer.harm()?, ..summary };
     outputs.summary(&summary);
     outputs.flush(&mut signals).await;
     outputs.result()
@@ -395,7 +366,7 @@ async fn events(
 /// Takes records out of the ring; returns how many there were.
 fn drain(tracer: &mut Tracer, limit: usize, pipeline: &mut Pipeline<'_>, outputs: &mut Outputs<'_>) -> usize {
     let clock = Clock::now();
-    tracer.drain(limit, |record| pipeline.record(record, clock, |event| outputs.event(event)))
+    tracer.drain(limit, |record| pipeline.record(record, clock, outputs))
 }
 
 /// Waits for a moment; for ever without one.
@@ -403,37 +374,5 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Reports lost events soon after they were lost, at a bounded rate, and never on an idle machine.
-#[derive(Default)]
-struct Losses {
-    reported: u64,
-    due: Option<Instant>,
-}
-
-impl Losses {
-    /// Records came: look for losses soon.
-    fn schedule(&mut self) {
-        self.due.get_or_insert_with(|| Instant::now() + LOSS_INTERVAL);
-    }
-
-    fn report(
-        &mut self,
-        tracer: &Tracer,
-        pipeline: &mut Pipeline<'_>,
-        outputs: &mut Outputs<'_>,
-    ) -> Result<(), TraceError> {
-        self.due = None;
-        let lost = pipeline.lost(tracer)?;
-        let new = lost.saturating_sub(self.reported);
-        if new > 0 {
-            self.reported = lost;
-            if !outputs.loss(new) {
-                say(format_args!("lost {new} events (counted, not shown): the buffer was full"));
-            }
-        }
-        Ok(())
     }
 }

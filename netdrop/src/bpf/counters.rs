@@ -8,6 +8,7 @@ use aya::{
 };
 use netdrop_common::{
     cell,
+    harm::{HARMS, Harm},
     key::{DropCount, DropKey},
 };
 
@@ -74,6 +75,16 @@ impl CounterMaps {
             lost: cell(cell::LOST)?,
         };
         Ok((drops, cells))
+    }
+
+    /// Retransmits and resets by number of [`Harm`], seen and joined to a drop, and how many of those were not told.
+    pub(super) fn harm(&self) -> Result<([(u64, u64); HARMS as usize], u64), MapError> {
+        let cell = |index| Ok::<u64, MapError>(self.cells.get(&index, 0)?.iter().sum());
+        let mut counts = [(0, 0); HARMS as usize];
+        for what in Harm::ALL {
+            counts[what as usize] = (cell(what.seen())?, cell(what.joined())?);
+        }
+        Ok((counts, cell(cell::HARM_LOST)?))
     }
 
     /// Resolved clashes alone.

@@ -42,6 +42,8 @@ pub struct Settings {
     pub rungs: Vec<Rung>,
     /// Whether hooks may be used that run for each packet (`skb:consume_skb`, `__kfree_skb()`), where nothing cheaper loads.
     pub consume: bool,
+    /// Whether to look for what drops cost TCP.
+    pub harm: bool,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 pub(super) struct Globals {
     emit_events: u8,
     emit_stack: u8,
+    harm: u8,
     netfilter: [Text; NETFILTER_TEXTS],
     tcp_receive: [Text; 3],
     witness: u8,
@@ -121,6 +124,7 @@ impl Globals {
         let mut globals = Self {
             emit_events: settings.events.into(),
             emit_stack: settings.stack.into(),
+            harm: settings.harm.into(),
             netfilter: ["nf_hook_slow", "nf_reinject", "nfqnl_reinject"]
                 .map(|name| Text(text_of(kernel, name))),
             tcp_receive: ["tcp_data_queue", "tcp_prune_ofo_queue", "tcp_validate_incoming"]
@@ -178,6 +182,7 @@ impl Globals {
         loader
             .override_global("EMIT_EVENTS", &self.emit_events, true)
             .override_global("EMIT_STACK", &self.emit_stack, true)
+            .override_global("HARM", &self.harm, true)
             .override_global("NETFILTER_TEXT", &self.netfilter[..], true)
             .override_global("TCP_RECEIVE", &self.tcp_receive[..], true)
             .override_global("WITNESS", &self.witness, true)

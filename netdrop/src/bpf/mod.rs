@@ -7,6 +7,7 @@
 mod counters;
 mod fdinfo;
 mod globals;
+mod harm;
 mod hook;
 mod log;
 mod pod;

@@ -72,7 +72,7 @@ impl Way {
         self.parts.iter().any(|(_, target)| typed(target))
     }
 
-    fn new(rung: Rung, price: &'static str, parts: &[(&str, Target)]) -> Self {
+    pub(super) fn new(rung: Rung, price: &'static str, parts: &[(&str, Target)]) -> Self {
         let parts = parts.iter().map(|(program, target)| ((*program).to_owned(), *target)).collect();
         Self { rung, parts, price }
     }
@@ -100,7 +100,7 @@ pub(super) struct Probe {
     /// Whether drops or their causes are missed without it; else the events themselves say what they are less sure of.
     pub(super) essential: bool,
     /// The ladder on this kernel, best rung first. Empty when the kernel has no such place.
-    ways: fn(&Kernel, consume: bool) -> Vec<Way>,
+    pub(super) ways: fn(&Kernel, consume: bool) -> Vec<Way>,
 }
 
 impl Probe {

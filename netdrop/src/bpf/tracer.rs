@@ -8,19 +8,23 @@ use aya::{
     programs::ProgramError,
 };
 use aya_log::EbpfLogger;
-use netdrop_common::key::{DropCount, DropKey, MAX_KEYS};
+use netdrop_common::{
+    harm::{HARM_CONNECTIONS, Harm},
+    key::{DropCount, DropKey, MAX_KEYS},
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     counters::{CounterMaps, Counters},
     globals::{Globals, Settings},
+    harm,
     hook::{Hook, Loader},
     log::{self, LogLevel, Stderr},
     probe::{Probe, ProbeReport, Rung},
     ring::EventRing,
     witness::Witness,
 };
-use crate::{kernel::Kernel, say::chain};
+use crate::{harm::HarmTotals, kernel::Kernel, say::chain};
 
 /// The kernel side, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdrop.bpf.o"));
@@ -115,7 +119,11 @@ pub struct Tracer {
     logger: Option<EbpfLogger<Stderr>>,
     reports: Vec<ProbeReport>,
     witness: Option<Witness>,
+    harm: bool,
 }
+
+/// Connections that the map of `--harm` has room for where it is not used.
+const FEWEST_CONNECTIONS: u32 = 64;
 
 /// The probe point of SYNs that a listener gives up.
 const LISTENER: &str = "tcp_conn_request";
@@ -146,6 +154,7 @@ impl Tracer {
             .btf(Some(&btf))
             .override_global(aya_log::LEVEL, &level_value, true)
             .map_max_entries("EVENTS", settings.buffer_bytes)
+            .map_max_entries("HARMED", if settings.harm { HARM_CONNECTIONS } else { FEWEST_CONNECTIONS })
             .map_max_entries("DROPS", settings.max_keys.unwrap_or_else(max_keys))
             .load(OBJECT)
             .map_err(|error| LoadError::of("create netdrop's maps", error))?;
@@ -156,7 +165,8 @@ impl Tracer {
         let mut hooks = Vec::new();
         let mut reports = Vec::new();
         let loader = Loader { btf: &btf, kernel, only: &settings.rungs, consume: settings.consume };
-        for probe in Probe::ALL {
+        let of_harm: &'static [Probe] = if settings.harm { &harm::PROBES } else { &[] };
+        for probe in Probe::ALL.iter().chain(of_harm) {
             let no_use = probe.for_events && !settings.events
                 || !probe.required() && settings.rungs.contains(&Rung::Empty)
                 || probe.is_needless(kernel);
@@ -180,7 +190,7 @@ impl Tracer {
         }
         let witness =
             if settings.witness() { Self::witness(&mut ebpf, &mut hooks, &mut reports) } else { None };
-        Ok(Self { ebpf, hooks, ring, counters, logger, reports, witness })
+        Ok(Self { ebpf, hooks, ring, counters, logger, reports, witness, harm: settings.harm })
     }
 
     /// Primes the counter witness. Where that fails, rungs that rest on it are given up.
@@ -282,6 +292,24 @@ impl Tracer {
     /// When the map cannot be read.
     pub fn lost(&self) -> Result<u64, LoadError> {
         self.counters.lost().map_err(|source| LoadError::Map { map: "CELLS", source })
+    }
+
+    /// What TCP did about lost packets; exact once detached. Nothing where that was not asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn harm(&self) -> Result<Option<HarmTotals>, LoadError> {
+        if !self.harm {
+            return Ok(None);
+        }
+        let observed = Harm::ALL.map(|what| {
+            let name = harm::PROBES[what as usize].name;
+            self.reports.iter().any(|report| report.name == name && report.is_observed())
+        });
+        let (counts, lost) =
+            self.counters.harm().map_err(|source| LoadError::Map { map: "CELLS", source })?;
+        Ok(Some(HarmTotals::new(counts, observed, lost)))
     }
 
     /// Drops that the counting program was skipped for.

@@ -37,6 +37,11 @@ pub(super) struct TraceArgs {
     #[arg(long, conflicts_with = "summary_only")]
     stack: bool,
 
+    /// Show what drops cost TCP: segments that are sent again and resets, of connections that lost a packet in the 10 s
+    /// before.
+    #[arg(long)]
+    harm: bool,
+
     /// Show no events, only the summary at the end: the cheapest way to count.
     #[arg(long)]
     summary_only: bool,
@@ -118,6 +123,7 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
         max_keys: arguments.max_keys,
         rungs: arguments.rung.rungs(),
         consume: arguments.rung.consume(),
+        harm: arguments.harm,
         log: arguments.ebpf_log.into(),
     };
     let (mut json, mut text) = (Json, Text::new(Page::stdout()));

@@ -33,6 +33,8 @@ pub struct Kernel {
     pub xt_table_argument: Option<u8>,
     /// Whether there is a tracepoint `qdisc:qdisc_drop` with the arguments that netdrop knows (since 7.2).
     pub has_qdisc_drop: bool,
+    /// The tracepoints among [`TCP_TRACEPOINTS`] that have the arguments that netdrop knows.
+    pub tcp_tracepoints: Vec<&'static str>,
     /// Whether the kernel has kprobes (CONFIG_KPROBE_EVENTS).
     pub has_kprobes: bool,
     /// Kernel symbols, or why there are none.
@@ -46,6 +48,14 @@ pub struct Kernel {
 /// What [`Kernel::blind_in_init`] costs, for people.
 pub const BLIND_IN_INIT: &str = "this kernel runs no tracing program while process 1 is on the CPU and does not count \
                                  what it skips: drops in a softirq that interrupts process 1 are not seen";
+
+/// Tracepoints of TCP and the arguments that they begin with; later kernels append some.
+const TCP_TRACEPOINTS: [(&str, &[&str]); 4] = [
+    ("tcp_retransmit_skb", &["struct sock *", "struct sk_buff *"]),
+    ("tcp_retransmit_synack", &["struct sock *", "struct request_sock *"]),
+    ("tcp_send_reset", &["struct sock *", "struct sk_buff *"]),
+    ("tcp_receive_reset", &["struct sock *"]),
+];
 
 /// Arguments that `skb:kfree_skb` hands to programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +153,7 @@ impl Kernel {
                 matches!(&arguments[..], [_, _, _, skb, reason, ..]
                     if skb == "struct sk_buff *" && reason == "enum qdisc_drop_reason")
             }),
+            tcp_tracepoints: tcp_tracepoints(&btf)?,
             has_kprobes: Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
             symbols: Symbols::load(Path::new("/proc")),
             blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
@@ -174,4 +185,17 @@ fn xt_table_argument(btf: &KernelBtf) -> Result<Option<u8>, BtfError> {
 fn has_module_types() -> bool {
     let entries = std::fs::read_dir(KernelBtf::DIRECTORY).into_iter().flatten();
     entries.flatten().any(|entry| entry.file_name() != "vmlinux")
+}
+
+/// See [`TCP_TRACEPOINTS`].
+fn tcp_tracepoints(btf: &KernelBtf) -> Result<Vec<&'static str>, BtfError> {
+    let mut known = Vec::new();
+    for (name, begin) in TCP_TRACEPOINTS {
+        let arguments = btf.tracepoint_arguments(name)?.unwrap_or_default();
+        if arguments.len() >= begin.len() && arguments.iter().zip(begin).all(|(found, known)| found == known)
+        {
+            known.push(name);
+        }
+    }
+    Ok(known)
 }

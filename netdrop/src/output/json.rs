@@ -8,6 +8,7 @@ use crate::{
     attribute::{Container, netns::NetnsId},
     event::{Direction, Event, Interface},
     evidence::Evidence,
+    harm::{Consequence, HarmTotals},
     judge::Location,
     packet::Packet,
     process::Process,
@@ -71,6 +72,27 @@ impl<'a> Netns<'a> {
     }
 }
 
+/// What a drop cost.
+#[derive(Serialize)]
+struct Cost<'a> {
+    v: u8,
+    kind: &'static str,
+    time: String,
+    what: &'static str,
+    packet: &'a Packet,
+    netns: Netns<'a>,
+    container: Option<&'a Container>,
+    after_s: f64,
+    drop: Blamed<'a>,
+}
+
+/// The drop that it is laid to.
+#[derive(Serialize)]
+struct Blamed<'a> {
+    cause: &'a str,
+    time: String,
+}
+
 #[derive(Serialize)]
 struct Loss {
     v: u8,
@@ -93,6 +115,7 @@ struct End<'a> {
     missed: u64,
     refusals: u64,
     resolved_clashes: Option<u64>,
+    harm: Option<HarmTotals>,
     overflow: u64,
     elapsed_s: f64,
     causes: Vec<CauseCount<'a>>,
@@ -160,6 +183,21 @@ impl Sink for Json {
         write_line(out, &line);
     }
 
+    fn harm(&mut self, out: &mut BytesMut, harm: &Consequence) {
+        let line = Cost {
+            v: VERSION,
+            kind: "harm",
+            time: rfc3339(harm.time),
+            what: harm.kind(),
+            packet: &harm.packet,
+            netns: Netns::new(harm.netns, harm.attribution.netns_name.as_deref()),
+            container: harm.attribution.container.as_deref(),
+            after_s: harm.after.as_secs_f64(),
+            drop: Blamed { cause: &harm.judged.cause, time: rfc3339(harm.drop_time) },
+        };
+        write_line(out, &line);
+    }
+
     fn loss(&mut self, out: &mut BytesMut, lost: u64) -> bool {
         write_line(out, &Loss { v: VERSION, kind: "loss", lost });
         true
@@ -181,6 +219,7 @@ impl Sink for Json {
             missed: totals.missed,
             refusals: 0,
             resolved_clashes: summary.resolved_clashes,
+            harm: summary.harm,
             overflow: totals.overflow,
             elapsed_s: totals.elapsed.as_secs_f64(),
             causes: summary

@@ -12,7 +12,7 @@ pub mod text;
 
 use bytes::BytesMut;
 
-use crate::{event::Event, summary::Summary};
+use crate::{event::Event, harm::Consequence, summary::Summary};
 
 /// A format of a live run.
 pub trait Sink {
@@ -21,6 +21,9 @@ pub trait Sink {
 
     /// One drop.
     fn event(&mut self, out: &mut BytesMut, event: &Event);
+
+    /// What a drop cost, where that was asked for and the format has a place for it.
+    fn harm(&mut self, _out: &mut BytesMut, _harm: &Consequence) {}
 
     /// Events were lost since the last such line. `false` when the line does not belong among the results,
     /// and was not written.

@@ -1,6 +1,10 @@
 //! Text for people: one drop a line where the page is wide, two where it is not.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
@@ -15,6 +19,7 @@ use crate::{
     attribute::{Attribution, netns::NetnsId, untrusted::printable},
     cause::{Class, Confidence},
     event::{Event, Interface},
+    harm::{Consequence, HarmTotals},
     summary::{Summary, seconds},
 };
 
@@ -121,6 +126,34 @@ fn proof(event: &Event) -> String {
     text
 }
 
+/// What TCP did on the whole machine, and how much of it drops account for.
+fn cost(harm: &HarmTotals) -> String {
+    let part = |what: &str, seen: Option<u64>, joined: Option<u64>| match (seen, joined) {
+        (Some(seen), Some(joined)) => format!("{what} {seen}, {joined} after a drop"),
+        _ => format!("{what} not observed"),
+    };
+    [
+        part("harm: segments sent again", harm.retransmits, harm.joined_retransmits),
+        part("SYN-ACKs sent again", harm.synack_retransmits, harm.joined_synack_retransmits),
+        part("resets sent", harm.resets_sent, harm.joined_resets_sent),
+        part("resets received", harm.resets_received, harm.joined_resets_received),
+    ]
+    .join("; ")
+}
+
+/// No address.
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A short time as people read it: `1.03 s`, `31 ms`, `40 µs`, `at once`.
+fn span(time: Duration) -> String {
+    match time.as_micros() {
+        0 => "at once".to_owned(),
+        1_000_000.. => format!("{:.2} s", time.as_secs_f64()),
+        micros @ 1_000.. => format!("{} ms", micros / 1_000),
+        micros => format!("{micros} µs"),
+    }
+}
+
 impl Sink for Text {
     fn begin(&mut self, out: &mut BytesMut) {
         let style = self.page.heading();
@@ -161,6 +194,20 @@ impl Sink for Text {
             writeln!(out, "{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "")
         };
         self.stack(out, event);
+    }
+
+    fn harm(&mut self, out: &mut BytesMut, harm: &Consequence) {
+        let packet = &harm.packet;
+        let end = |ip: Option<_>, port: Option<u16>| SocketAddr::new(ip.unwrap_or(ANY), port.unwrap_or(0));
+        let (from, to) = (end(packet.src, packet.sport), end(packet.dst, packet.dport));
+        let faint = self.page.faint();
+        let _ = writeln!(
+            out,
+            "  └ cost {from} > {to} {}: {} {faint}({}){faint:#}",
+            span(harm.after),
+            harm.told(),
+            harm.judged.cause
+        );
     }
 
     fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
@@ -219,6 +266,9 @@ impl Text {
                 "conntrack resolved {resolved} clashes of new connections: no packet was lost by them"
             ));
         }
+        if let Some(harm) = &summary.harm {
+            note(&cost(harm));
+        }
         if totals.undecidable > 0 {
             note(
                 "undecidable: a filter could not judge them (unreadable header, later fragment, unknown namespace or device)",
@@ -239,5 +289,27 @@ impl Text {
         if let Some(cause) = worst.and_then(|row| row.cause.as_deref()) {
             note(&format!("next: netdrop explain {cause}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_between_a_drop_and_what_it_cost() {
+        let spans = [0, 43_000, 31_500_000, 1_031_000_000, 63_000_000_000]
+            .map(|nanos| span(Duration::from_nanos(nanos)));
+        assert_eq!(spans, ["at once", "43 µs", "31 ms", "1.03 s", "63.00 s"]);
+    }
+
+    #[test]
+    fn what_was_not_observed_is_not_counted() {
+        let harm = HarmTotals::new([(5, 2), (0, 0), (1, 1), (0, 0)], [true, true, true, false], 0);
+        assert_eq!(
+            cost(&harm),
+            "harm: segments sent again 5, 2 after a drop; SYN-ACKs sent again 0, 0 after a drop; resets sent 1, 1 after a \
+             drop; resets received not observed"
+        );
     }
 }

@@ -104,6 +104,7 @@ fn summary() -> Summary {
         kernel: String::new(),
         hooks: String::new(),
         resolved_clashes: None,
+        harm: None,
     }
 }
 
