@@ -76,10 +76,19 @@ pub fn check_event(event: &Value) -> Result<(), String> {
         .ok_or_else(|| format!("time is not RFC 3339: {}", event["time"]))
 }
 
+/// What is wrong with a `harm` line, if anything.
+pub fn check_harm(line: &Value) -> Result<(), String> {
+    require(line, &["v", "kind", "time", "what", "packet", "netns", "container", "after_s", "drop"])?;
+    require(&line["packet"], &["family", "proto", "src", "sport", "dst", "dport", "len", "tcp_flags"])?;
+    require(&line["netns"], &["inode", "cookie", "name"])?;
+    require(&line["drop"], &["cause", "time"])?;
+    one_of(line, "/what", &["retransmit", "synack-retransmit", "reset-sent", "reset-received"])
+}
+
 /// What is wrong with a summary, if anything; the sums of design must hold in every one.
 pub fn check_summary(summary: &Value) -> Result<(), String> {
     require(summary, SUMMARY)?;
-    require(summary, &["elapsed_s", "causes", "netns"])?;
+    require(summary, &["elapsed_s", "causes", "netns", "harm"])?;
     let number = |name: &str| summary[name].as_u64().ok_or_else(|| format!("{name} is not a count"));
     let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<Result<u64, _>>();
     for (whole, parts) in [
@@ -129,7 +138,7 @@ mod tests {
 
     fn summary() -> Value {
         json!({"v":1,"kind":"summary","total":9,"seen":6,"shown":3,"hidden":1,"lost":1,"counted_only":1,
-            "filtered":1,"undecidable":1,"missed":1,"refusals":0,"elapsed_s":0.5,
+            "filtered":1,"undecidable":1,"missed":1,"refusals":0,"harm":null,"elapsed_s":0.5,
             "causes":[{"id":"a","class":"benign","count":2},{"id":"b","class":"harmful","count":4}],
             "netns":[{"inode":1,"cookie":2,"name":null,"count":6}]})
     }

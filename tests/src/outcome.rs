@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::contract::{check_event, check_summary};
+use crate::contract::{check_event, check_harm, check_summary};
 use crate::netns::Netns;
 use crate::reason;
 use crate::trace::Ended;
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub status: ExitStatus,
     /// `drop` events, in the order printed; of a flood, the first ones.
     pub events: Vec<Value>,
+    /// `harm` lines: what drops cost.
+    pub harms: Vec<Value>,
     /// `lost` of each `loss` line.
     pub losses: Vec<u64>,
     /// The last line.
@@ -49,8 +51,15 @@ impl Outcome {
     #[track_caller]
     pub(crate) fn new(ended: Ended) -> Self {
         let Ended { command, status, stdout, events, stderr } = ended;
-        let mut outcome =
-            Self { command, status, events: Vec::new(), losses: Vec::new(), summary: Value::Null, stderr };
+        let mut outcome = Self {
+            command,
+            status,
+            events: Vec::new(),
+            harms: Vec::new(),
+            losses: Vec::new(),
+            summary: Value::Null,
+            stderr,
+        };
         for (number, line) in stdout.iter().enumerate() {
             outcome.take_line(line).unwrap_or_else(|why| panic!("line {}: {why}: {line}", number + 1));
         }
@@ -74,6 +83,10 @@ impl Outcome {
             Some("drop") => {
                 check_event(&value)?;
                 self.events.push(value);
+            }
+            Some("harm") => {
+                check_harm(&value)?;
+                self.harms.push(value);
             }
             Some("loss") => self.losses.push(value["lost"].as_u64().ok_or("loss without a count")?),
             Some("summary") => self.summary = value,

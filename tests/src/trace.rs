@@ -198,6 +198,18 @@ impl Tracing {
     /// Waits until `count` events were accepted by `wanted` and returns them.
     #[track_caller]
     pub fn await_events(&self, what: &str, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.await_lines("drop", what, count, wanted)
+    }
+
+    /// The same for lines of another `kind`.
+    #[track_caller]
+    pub fn await_lines(
+        &self,
+        kind: &str,
+        what: &str,
+        count: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
         let end = Instant::now() + DEADLINE;
         let mut found = Vec::new();
         let mut read = 0;
@@ -205,7 +217,7 @@ impl Tracing {
         loop {
             for line in &seen.stdout[read..] {
                 let event = parsed(line);
-                if event["kind"] == "drop" && wanted(&event) {
+                if event["kind"] == kind && wanted(&event) {
                     found.push(event);
                 }
             }
@@ -217,6 +229,11 @@ impl Tracing {
             assert!(left > Duration::ZERO, "{what}: {} of {count} events within {DEADLINE:?}", found.len());
             (seen, _) = self.shared.bell.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
