@@ -62,7 +62,7 @@ fn text(out: &mut impl Write, report: &Report, page: Page) -> io::Result<()> {
                 let programs = if programs.is_empty() { programs } else { format!(" ({programs})") };
                 (State::Ok, format!("by {rung}{programs}: {}", probe.shows))
             }
-            Some(_) => (State::Limited, "no hook, no counters: by inference alone".to_owned()),
+            Some(_) => (State::Limited, "not observed: no hook, no counters".to_owned()),
             None => {
                 let state = if probe.costs.is_some() { State::Limited } else { State::Missing };
                 (state, "not observed".to_owned())

@@ -7,8 +7,9 @@ use crate::bpf::Rung;
 /// Arguments shared by commands that trace.
 #[derive(Args, Debug)]
 pub(super) struct RungArgs {
-    /// Hook nothing that runs for each packet (skb:consume_skb, and __kfree_skb() before 5.17). Where nothing cheaper
-    /// loads, SYNs lost on a full queue, and before 5.17 what TCP discards, are then not seen.
+    /// Hook nothing that runs for each packet (skb:consume_skb, tables of netfilter, queues of tc, and __kfree_skb()
+    /// before 5.17). Table and queue are then inferred; and where nothing cheaper loads, SYNs lost on a full queue, and
+    /// before 5.17 what TCP discards, are not seen.
     #[arg(long)]
     no_consume: bool,
 
@@ -44,6 +45,11 @@ impl RungArgs {
             Choice::Empty => Rung::Empty,
         };
         self.rung.iter().map(rung).collect()
+    }
+
+    /// The command that explains how a run with these arguments observes.
+    pub(super) const fn doctor(&self) -> &'static str {
+        if self.no_consume { "netdrop doctor --no-consume" } else { "netdrop doctor" }
     }
 
     /// Whether hooks may be used that run for each packet.

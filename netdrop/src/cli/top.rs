@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &TopArgs) -> anyhow::Result<ExitCode> {
     };
     let ready = |tracer: &Tracer| {
         if !matches!(plan.format, Format::Screen(_)) {
-            super::trace::ready(tracer, &kernel);
+            super::trace::ready(tracer, &kernel, arguments.rung.doctor());
         }
     };
     block_on(top::run(&plan, &kernel, &catalogue, ready))?.map_err(privilege::explained)?;

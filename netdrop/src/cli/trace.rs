@@ -142,7 +142,7 @@ pub(super) fn run(arguments: &TraceArgs) -> anyhow::Result<ExitCode> {
             vec![(&mut capture, target), (lines, Target::Stdout)]
         }
     };
-    let ready = |tracer: &Tracer| ready(tracer, &kernel);
+    let ready = |tracer: &Tracer| ready(tracer, &kernel, arguments.rung.doctor());
     let result = block_on(trace::run(&plan, &kernel, &catalogue, outputs, ready))?;
     let left_out = capture.left_out();
     if left_out > 0 {
@@ -193,7 +193,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
 
 /// Said once everything is attached, on standard error as tcpdump does: what this kernel withholds, and
 /// last the line that scripts may wait for.
-pub(super) fn ready(tracer: &Tracer, kernel: &Kernel) {
+pub(super) fn ready(tracer: &Tracer, kernel: &Kernel, doctor: &str) {
     if kernel.blind_in_init {
         say(BLIND_IN_INIT);
     }
@@ -202,7 +202,7 @@ pub(super) fn ready(tracer: &Tracer, kernel: &Kernel) {
     }
     for report in tracer.reports().iter().filter(|report| report.essential && !report.is_observed()) {
         say(format_args!(
-            "{} is not observed: {}; `netdrop doctor` says why",
+            "{} is not observed: {}; `{doctor}` says why",
             report.name,
             report.costs.unwrap_or("nothing is counted")
         ));
