@@ -18,5 +18,13 @@ pub const HARM_SEEN: u32 = 5;
 pub const HARM_JOINED: u32 = HARM_SEEN + HARMS;
 /// Of those, the ones whose record found the ring full.
 pub const HARM_LOST: u32 = HARM_JOINED + HARMS;
+/// Refusals that a filter excluded.
+pub const REFUSALS_FILTERED: u32 = HARM_LOST + 1;
+/// Refusals that a filter could not judge.
+pub const REFUSALS_UNDECIDABLE: u32 = REFUSALS_FILTERED + 1;
+/// Matched refusals that found the key map full.
+pub const REFUSALS_OVERFLOW: u32 = REFUSALS_UNDECIDABLE + 1;
+/// Matched refusals whose event found the ring full.
+pub const REFUSALS_LOST: u32 = REFUSALS_OVERFLOW + 1;
 /// How many cells there are.
-pub const COUNT: u32 = HARM_LOST + 1;
+pub const COUNT: u32 = REFUSALS_LOST + 1;

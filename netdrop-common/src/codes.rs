@@ -237,3 +237,35 @@ impl TcpClass {
         }
     }
 }
+
+code! {
+    /// What the kernel refused.
+    Refused {
+        /// Not known.
+        Unknown = 0, "unknown";
+        /// A port of its own choice: none was free.
+        NoFreePort = 1, "no-free-port";
+        /// The port that was asked for: it is taken.
+        PortTaken = 2, "port-taken";
+    }
+}
+
+code! {
+    /// The call that was refused.
+    Call {
+        /// Not known.
+        Unknown = 0, "unknown";
+        /// connect().
+        Connect = 1, "connect";
+        /// bind().
+        Bind = 2, "bind";
+        /// listen().
+        Listen = 3, "listen";
+        /// sendto().
+        Sendto = 4, "sendto";
+        /// sendmsg().
+        Sendmsg = 5, "sendmsg";
+        /// sendmmsg().
+        Sendmmsg = 6, "sendmmsg";
+    }
+}

@@ -8,7 +8,8 @@ pub const ABSENT: u16 = u16::MAX;
 ///
 /// An empty path asks for the size of the struct. `need` is `required` where netdrop cannot trace
 /// without the member, `optional` where it loses one fact. `"module:struct"` is a struct that may be part of
-/// the kernel image or of that module.
+/// the kernel image or of that module. `"a|b"` is the first of several members that
+/// this architecture has.
 #[macro_export]
 macro_rules! kernel_fields {
     ($apply:ident) => {
@@ -86,6 +87,17 @@ macro_rules! kernel_fields {
             NFT_TABLE_NAME: "nf_tables:nft_table" "name", optional;
             NFT_TABLE_FAMILY: "nf_tables:nft_table" "family", optional;
             TASK_NSPROXY: "task_struct" "nsproxy", optional;
+            TASK_FILES: "task_struct" "files", optional;
+            FILES_TABLE: "files_struct" "fdt", optional;
+            TABLE_LENGTH: "fdtable" "max_fds", optional;
+            TABLE_FILES: "fdtable" "fd", optional;
+            FILE_PRIVATE: "file" "private_data", optional;
+            SOCKET_FILE: "socket" "file", optional;
+            SOCKET_SOCK: "socket" "sk", optional;
+            CALL_NUMBER: "pt_regs" "orig_ax|syscallno", optional;
+            CALL_FIRST: "pt_regs" "di|orig_x0", optional;
+            CALL_SECOND: "pt_regs" "si|regs", optional;
+            CALL_FIFTH: "pt_regs" "r8|regs", optional;
             NSPROXY_NET: "nsproxy" "net_ns", optional;
             BPF_ARRAY_PER_CPU: "bpf_array" "pptrs", optional;
             SOCK_NET: "sock" "__sk_common.skc_net.net", required;
@@ -95,6 +107,7 @@ macro_rules! kernel_fields {
             SOCK_SNDBUF: "sock" "sk_sndbuf", required;
             SOCK_RMEM: "sock" "sk_backlog.rmem_alloc.counter", required;
             SOCK_BACKLOG: "sock" "sk_backlog.len", required;
+            SOCK_PROTOCOL: "sock" "sk_protocol", optional;
             SOCK_PROTO: "sock" "__sk_common.skc_prot", required;
             SOCK_LISTENER: "sock" "__sk_common.skc_listener", required;
             SOCK_PORT: "sock" "__sk_common.skc_num", required;
@@ -109,6 +122,7 @@ macro_rules! kernel_fields {
             SOCKET_ALLOC_SOCKET: "socket_alloc" "socket", optional;
             SOCKET_ALLOC_INODE: "socket_alloc" "vfs_inode.i_ino", optional;
             CONNECTION_HALF_OPEN: "inet_connection_sock" "icsk_accept_queue.qlen.counter", optional;
+            INET_SOURCE_PORT: "inet_sock" "inet_sport", optional;
             PROTO_MEMORY: "proto" "memory_allocated", required;
             PROTO_LIMITS: "proto" "sysctl_mem", required;
             DST_DEV: "dst_entry" "dev", required;

@@ -14,4 +14,5 @@ pub mod filter;
 pub mod gather;
 pub mod harm;
 pub mod key;
+pub mod refusal;
 pub mod witness;

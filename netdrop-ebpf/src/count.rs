@@ -10,12 +10,12 @@ use netdrop_common::{
 use crate::maps::{CELLS, DROPS};
 
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
-const BPF_NOEXIST: u64 = 1;
+pub(crate) const BPF_NOEXIST: u64 = 1;
 
 /// Adds to a per-CPU value with one instruction: before 6.1 a drop in softirq may run this program
 /// inside the same program on one CPU, between a load and a store.
 #[inline(always)]
-fn add(to: *mut u64, value: u64) {
+pub(crate) fn add(to: *mut u64, value: u64) {
     // SAFETY: `to` points into a map value that the verifier has checked, aligned to 8.
     unsafe {
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(to, value);

@@ -164,6 +164,12 @@ pub(crate) fn interface<A: Access>(place: &Place<A>) -> Verdict {
     Verdict::from(name[0] == first && name[1] == element(&FILTER_IFNAME, 1))
 }
 
+/// Judges what is at no interface.
+#[inline(always)]
+pub(crate) fn no_interface() -> Verdict {
+    Verdict::from(element::<u64, 2>(&FILTER_IFNAME, 0) == 0)
+}
+
 /// Whether any filter looks at the packet.
 #[inline(always)]
 pub(crate) fn needs_packet() -> bool {
@@ -187,8 +193,9 @@ pub(crate) fn packet(scratch: &mut Scratch) -> Verdict {
     verdict.or(tuple(&scratch.quoted.tuple))
 }
 
+/// Judges by addresses, ports and protocol.
 #[inline(never)]
-fn tuple(tuple: &Tuple) -> Verdict {
+pub(crate) fn tuple(tuple: &Tuple) -> Verdict {
     if tuple.have & TUPLE_NOT_NETWORK != 0 {
         return Verdict::Filtered;
     }

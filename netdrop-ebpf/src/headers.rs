@@ -167,7 +167,8 @@ fn is_icmp_error(tuple: &Tuple) -> bool {
     }
 }
 
-const EMPTY: Tuple = Tuple {
+/// Nothing is known.
+pub(crate) const EMPTY: Tuple = Tuple {
     saddr: [0; 16],
     daddr: [0; 16],
     ethertype: 0,

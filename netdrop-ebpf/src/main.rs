@@ -17,30 +17,31 @@ mod hooks;
 mod maps;
 mod offsets;
 mod record;
+mod refuse;
 mod rodata;
 mod scratch;
 mod skb;
+mod task;
 mod veth;
 mod witness;
 
 use core::ptr::null;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe, raw_tracepoint, tracepoint},
     programs::{
         BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RawTracePointContext,
-        RetProbeContext,
+        RetProbeContext, TracePointContext,
     },
 };
-
-use netdrop_common::harm::Harm;
+use netdrop_common::{harm::Harm, refusal::Call};
 
 use crate::{
     hooks::{
         announce::note,
         conntrack, harm,
         kfree_skb::{NO_REASON, kfree_skb},
-        listen, prime, queues, tables, tcp_drop as discard,
+        listen, prime, queues, refusal, tables, tcp_drop as discard,
     },
     offsets::{Checked, Probed},
 };
@@ -294,6 +295,81 @@ fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
 fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
     harm::reset_received(ctx.arg(0));
     0
+}
+
+/// Arguments: sk, old state, new state.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    refusal::state_changed(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// See [`inet_sock_set_state`].
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
+    refusal::state_changed(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Arguments: sk, snum; then the result.
+#[fexit(function = "inet_csk_get_port")]
+fn inet_csk_get_port_fexit(ctx: FExitContext) -> i32 {
+    refusal::port_refused(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Arguments: sk, snum, hash2_nulladdr; then the result.
+#[fexit(function = "udp_lib_get_port")]
+fn udp_lib_get_port_fexit(ctx: FExitContext) -> i32 {
+    refusal::port_refused(ctx.arg(0), ctx.arg(1), ctx.arg(3));
+    0
+}
+
+macro_rules! get_port {
+    ($($entry:ident, $return:ident;)*) => {
+        $(
+            /// Arguments: sk, snum.
+            #[kprobe]
+            fn $entry(ctx: ProbeContext) -> u32 {
+                refusal::probe_entered(&ctx);
+                0
+            }
+
+            /// See the entry.
+            #[kretprobe]
+            fn $return(ctx: RetProbeContext) -> u32 {
+                refusal::probe_returned(&ctx);
+                0
+            }
+        )*
+    };
+}
+
+get_port! {
+    inet_csk_get_port_kprobe, inet_csk_get_port_kretprobe;
+    udp_lib_get_port_kprobe, udp_lib_get_port_kretprobe;
+}
+
+macro_rules! sys_exit {
+    ($($name:ident, $call:ident, $tcp:literal;)*) => {
+        $(
+            /// The end of a system call, for sockets of one protocol.
+            #[tracepoint]
+            fn $name(ctx: TracePointContext) -> u32 {
+                refusal::returned(&ctx, Call::$call, $tcp);
+                0
+            }
+        )*
+    };
+}
+
+sys_exit! {
+    tcp_bind_exit, Bind, true;
+    tcp_listen_exit, Listen, true;
+    udp_bind_exit, Bind, false;
+    udp_connect_exit, Connect, false;
+    udp_sendto_exit, Sendto, false;
+    udp_sendmsg_exit, Sendmsg, false;
 }
 
 /// Attached nowhere: userspace runs it.

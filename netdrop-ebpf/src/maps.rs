@@ -8,6 +8,7 @@ use netdrop_common::{
     cell,
     harm::HARM_CONNECTIONS,
     key::{DropCount, DropKey, MAX_KEYS},
+    refusal::{MAX_REFUSAL_KEYS, RefusalCount, RefusalKey},
     witness::{Remembered, Step, WITNESS_KEYS, WitnessKey},
 };
 
@@ -32,6 +33,11 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Exact counts of matched drops.
 #[map]
 pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_entries(MAX_KEYS, 0);
+
+/// Exact counts of matched refusals.
+#[map]
+pub(crate) static REFUSALS: PerCpuHashMap<RefusalKey, RefusalCount> =
+    PerCpuHashMap::with_max_entries(MAX_REFUSAL_KEYS, 0);
 
 /// Counts beside the keys, see `netdrop_common::cell`.
 #[map]

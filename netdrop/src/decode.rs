@@ -8,6 +8,7 @@ use netdrop_common::{
     },
     harm::HarmEvent,
     key::DropKey,
+    refusal::{COMM_LEN, RefusalEvent, RefusalKey},
 };
 
 /// One record of the ring.
@@ -34,7 +35,7 @@ pub enum DecodeError {
     Capture(u16),
 }
 
-/// Reads one record. Fields stand in declaration order without gaps, in the machine's byte order.
+/// Reads one record of a drop. Fields stand in declaration order without gaps, in the machine's byte order.
 ///
 /// # Errors
 ///
@@ -112,6 +113,31 @@ fn ruling(buf: &mut &[u8]) -> Ruling {
         family: buf.get_u8(),
         pad: buf.get_u32_ne(),
     }
+}
+
+/// Reads a record of a refused call; nothing when it is one of another kind.
+#[must_use]
+pub fn decode_refusal(mut record: &[u8]) -> Option<RefusalEvent> {
+    if record.len() != size_of::<RefusalEvent>() {
+        return None;
+    }
+    let buf = &mut record;
+    Some(RefusalEvent {
+        key: RefusalKey {
+            netns_cookie: buf.get_u64_ne(),
+            netns_inode: buf.get_u32_ne(),
+            what: buf.get_u8(),
+            call: buf.get_u8(),
+            protocol: buf.get_u8(),
+            pad: buf.get_u8(),
+        },
+        time_ns: buf.get_u64_ne(),
+        tuple: tuple(buf),
+        pid: buf.get_u32_ne(),
+        tid: buf.get_u32_ne(),
+        comm: array::<COMM_LEN>(buf),
+        overflowed: buf.get_u32_ne(),
+    })
 }
 
 /// Reads a record of what a drop cost; nothing when it is one of another kind.
@@ -276,6 +302,19 @@ mod tests {
     }
 
     #[test]
+    fn refusals_are_told_by_their_length() {
+        let bytes: Vec<u8> = (0..size_of::<RefusalEvent>()).map(|n| n as u8).collect();
+        let event = decode_refusal(&bytes).unwrap();
+        assert_eq!((event.key.what, event.key.call, event.key.protocol), (12, 13, 14));
+        assert_eq!(event.tuple.saddr, bytes[24..40]);
+        assert_eq!(event.pid, u32::from_ne_bytes([68, 69, 70, 71]));
+        assert_eq!(event.comm, bytes[76..92]);
+        assert_eq!(decode_refusal(&bytes[1..]), None);
+        assert_eq!(decode_refusal(&record(size_of::<DropEvent>())), None);
+        assert_eq!(decode(&bytes), Err(DecodeError::Length(bytes.len())));
+    }
+
+    #[test]
     fn stacks_end_where_the_kernel_says() {
         let mut bytes = record(size_of::<Stacked<HOOK_FRAMES>>());
         let base = size_of::<DropEvent>();
@@ -346,6 +385,7 @@ mod tests {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..800)) {
             let _ = decode(&bytes);
+            let _ = decode_refusal(&bytes);
         }
 
         #[test]

@@ -2,11 +2,14 @@
 //! where no hook had the socket at hand, and how full its conntrack table is. A thread of its own enters the namespace, asks and ends; so none is kept
 //! alive for longer than a look-up.
 
+mod ports;
+
 use std::{
     collections::HashMap,
     fs, io,
     net::SocketAddr as Endpoint,
     os::fd::OwnedFd,
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +26,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
     attribute::netns::NetnsId,
-    evidence::Table,
+    evidence::{PortTable, Table},
     netlink,
     packet::{Packet, Protocol},
 };
@@ -62,7 +65,17 @@ pub struct Inside {
     listeners: HashMap<ListenerKey, (Instant, Option<Listening>)>,
     receivers: HashMap<(NetnsId, Ends), (Instant, Option<u64>)>,
     tables: HashMap<NetnsId, (Instant, Table)>,
+    ports: HashMap<(NetnsId, u8), PortAnswer>,
 }
+
+/// The ports of a namespace for one protocol, and until when that is good.
+type PortAnswer = (Instant, Option<Rc<PortTable>>);
+
+/// A list of sockets may be long: asking for it may take a twentieth of a CPU, not more.
+const PORTS_SHARE: u32 = 20;
+
+/// Protocols whose sockets are looked for.
+const TCP_OR_UDP: [u8; 2] = [6, 17];
 
 impl Inside {
     /// The listener that a packet was for, as `ss -ltn` shows it in the namespace that `open` opens.
@@ -113,6 +126,30 @@ impl Inside {
         found
     }
 
+    /// Who has which port in the namespace that `open` opens; nothing where it does not say.
+    pub fn ports(
+        &mut self,
+        id: NetnsId,
+        protocol: u8,
+        open: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Option<Rc<PortTable>> {
+        let key = (id, protocol);
+        if let Some((until, known)) = self.ports.get(&key)
+            && Instant::now() < *until
+        {
+            return known.clone();
+        }
+        let started = Instant::now();
+        let found = open()
+            .filter(|_| TCP_OR_UDP.contains(&protocol))
+            .and_then(|netns| within(netns, move || ports::table(protocol)).ok());
+        let found = found.map(Rc::new);
+        let until = Instant::now() + FRESH.max(started.elapsed() * PORTS_SHARE);
+        make_room(&mut self.ports);
+        self.ports.insert(key, (until, found.clone()));
+        found
+    }
+
     /// How full the conntrack table of the namespace is that `open` opens.
     pub fn table(&mut self, id: NetnsId, open: impl FnOnce() -> Option<OwnedFd>) -> Table {
         if let Some((when, known)) = self.tables.get(&id)
@@ -159,9 +196,10 @@ fn table() -> Table {
 
 /// The listener at `port`, by sock_diag (`man 7 sock_diag`): of several the fullest. IPv6's serve IPv4, too.
 fn listeners(v6: bool, port: u16) -> io::Result<Option<Listening>> {
-    let mut sockets = dump(AF_INET6)?;
+    let states = || StateFlags::LISTEN | StateFlags::SYN_RECV;
+    let mut sockets = dump(AF_INET6, IPPROTO_TCP, states())?;
     if !v6 {
-        sockets.extend(dump(AF_INET)?);
+        sockets.extend(dump(AF_INET, IPPROTO_TCP, states())?);
     }
     Ok(summed_up(&sockets, port))
 }
@@ -221,13 +259,13 @@ fn receiver(Ends { udp, from, to, interface }: Ends) -> io::Result<Option<u64>> 
     Ok(answer.first().map(|socket| u64::from(socket.inode)).filter(|inode| *inode != 0))
 }
 
-/// All listeners and half-open connections of a family.
-fn dump(family: u8) -> io::Result<Vec<InetResponseHeader>> {
+/// All sockets of a family and a protocol in these states.
+fn dump(family: u8, protocol: u8, states: StateFlags) -> io::Result<Vec<InetResponseHeader>> {
     let request = InetRequest {
         family,
-        protocol: IPPROTO_TCP,
+        protocol,
         extensions: ExtensionFlags::empty(),
-        states: StateFlags::LISTEN | StateFlags::SYN_RECV,
+        states,
         socket_id: if family == AF_INET6 { SocketId::new_v6() } else { SocketId::new_v4() },
     };
     ask(request, NLM_F_DUMP)

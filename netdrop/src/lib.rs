@@ -27,6 +27,7 @@ pub mod output;
 pub mod outputs;
 pub mod packet;
 pub mod process;
+pub mod refusal;
 pub mod say;
 pub mod signals;
 pub mod summary;

@@ -9,6 +9,7 @@ use crate::{
     harm::Consequence,
     outlet::{Outlet, Target, Written},
     output::Sink,
+    refusal::Refusal,
     signals::Signals,
     summary::Summary,
     trace::TraceError,
@@ -61,6 +62,11 @@ impl<'s> Outputs<'s> {
     /// What a drop cost.
     pub fn harm(&mut self, harm: &Consequence) {
         self.each(|sink, out| sink.harm(out, harm));
+    }
+
+    /// One refused call.
+    pub fn refusal(&mut self, refusal: &Refusal) {
+        self.each(|sink, out| sink.refusal(out, refusal));
     }
 
     /// Events were lost; `false` when no output says so.

@@ -24,6 +24,8 @@ pub struct NamedRow {
     pub count: u64,
     /// Packets in them.
     pub segments: u64,
+    /// Whether these are refused calls, which are no drops.
+    pub refused: bool,
 }
 
 /// What a run ends with.
@@ -64,6 +66,7 @@ impl Summary {
                 netns: row.netns,
                 count: row.count,
                 segments: row.segments,
+                refused: row.refused,
             })
             .collect();
         Self { totals, rows, show_benign, kernel, hooks, resolved_clashes, harm: None }

@@ -16,6 +16,7 @@ use crate::{
     kernel::Kernel,
     outlet::{Outlet, Written},
     output::{self, style::Page},
+    refusal::RefusalJudge,
     signals::Signals,
     summary::Summary,
     totals::Totals,
@@ -90,6 +91,7 @@ pub async fn run(
         harm: false,
     };
     let mut judge = Judge::new(catalogue, kernel);
+    let mut refusals = RefusalJudge::new(catalogue);
     let mut attributor = Attributor::new(HostPaths::default());
     let mut signals = Signals::new().map_err(TraceError::Signals)?;
     let mut outlet = Outlet::stdout();
@@ -122,7 +124,14 @@ pub async fn run(
         }
         let now = Instant::now();
         let resolved_clashes = tracer.resolved_clashes(last_one);
-        let totals = Totals::new(&tracer.counters()?, &mut judge, &plan.filter.causes, None, now - started);
+        let totals = Totals::new(
+            &tracer.counters()?,
+            &mut judge,
+            &mut refusals,
+            &plan.filter.causes,
+            None,
+            now - started,
+        );
         let summary = Summary::new(
             totals,
             |id| attributor.lookup(id),

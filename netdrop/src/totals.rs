@@ -1,8 +1,12 @@
 //! Sums of a run from the exact counters: what the summary says, and that it adds up.
 
+mod refusals;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{attribute::netns::NetnsId, bpf::Counters, cause::Class, judge::Judge};
+pub use refusals::{RefusalRow, RefusalTotals};
+
+use crate::{attribute::netns::NetnsId, bpf::Counters, cause::Class, judge::Judge, refusal::RefusalJudge};
 
 /// What userspace did with the events it got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,19 @@ pub struct Tally {
     pub counted_only: u64,
     /// Records that could not be read; they count as lost.
     pub unreadable: u64,
+    /// The same of refusals.
+    pub refusals: RefusalTally,
+}
+
+/// What userspace did with the events of refused calls; as [`Tally`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusalTally {
+    /// Printed.
+    pub shown: u64,
+    /// Benign, and not asked for.
+    pub hidden: u64,
+    /// Received, but no longer to be shown.
+    pub counted_only: u64,
 }
 
 /// One line of the summary: a cause, in one class, in one namespace.
@@ -30,6 +47,8 @@ pub struct Row {
     pub count: u64,
     /// Packets in them.
     pub segments: u64,
+    /// Whether these are refused calls: no drops, and not among the drops that were seen.
+    pub refused: bool,
 }
 
 /// The sums of a run.
@@ -55,6 +74,8 @@ pub struct Totals {
     pub missed: u64,
     /// Drops counted without a key, because the key map was full; part of `seen`.
     pub overflow: u64,
+    /// Refused calls, which are no drops.
+    pub refusals: RefusalTotals,
     /// Length of the run.
     pub elapsed: Duration,
     /// By cause and namespace, most first.
@@ -67,6 +88,7 @@ impl Totals {
     pub fn new(
         counters: &Counters,
         judge: &mut Judge<'_>,
+        refusals: &mut RefusalJudge<'_>,
         causes: &[String],
         tally: Option<Tally>,
         elapsed: Duration,
@@ -97,12 +119,15 @@ impl Totals {
                     netns: NetnsId::of(key),
                     count: 0,
                     segments: 0,
+                    refused: false,
                 });
             row.count += drop.count;
             row.segments += drop.count + drop.more_segments;
         }
         totals.rows = rows.into_values().collect();
         totals.add_overflow(counters, causes, keyed_lost);
+        totals.refusals = RefusalTotals::new(counters, refusals, causes, tally.map(|tally| tally.refusals));
+        totals.rows.extend(totals.refusals.rows_of_causes());
         totals.rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cause.cmp(&b.cause)));
         match tally {
             Some(tally) => {
@@ -136,6 +161,7 @@ impl Totals {
             netns: None,
             count: overflow,
             segments: overflow,
+            refused: false,
         });
     }
 

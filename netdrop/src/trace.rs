@@ -2,6 +2,7 @@
 
 mod ask;
 mod losses;
+mod refusals;
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -14,7 +15,7 @@ use crate::{
     bpf::{LoadError, LogLevel, Rung, Settings, Tracer},
     cause::{Catalogue, Class},
     clock::Clock,
-    decode::{Record, decode, decode_harm},
+    decode::{Record, decode, decode_harm, decode_refusal},
     event::{Event, Known},
     evidence::{Below, Found, Observed, Telling},
     harm::{self, Consequence, Recent},
@@ -25,6 +26,7 @@ use crate::{
     output::Sink,
     outputs::Outputs,
     packet::Packet,
+    refusal::RefusalJudge,
     say::say,
     signals::Signals,
     summary::Summary,
@@ -105,6 +107,7 @@ enum End {
 /// Turns records into events and keeps the tally.
 struct Pipeline<'k> {
     judge: Judge<'k>,
+    refusals: RefusalJudge<'k>,
     attributor: Attributor,
     inside: Inside,
     below: Below,
@@ -120,12 +123,17 @@ struct Pipeline<'k> {
 impl Pipeline<'_> {
     /// Whether `--count` is reached.
     fn full(&self) -> bool {
-        self.count.is_some_and(|count| self.tally.shown >= count)
+        self.count.is_some_and(|count| self.shown() >= count)
     }
 
     /// From now on drops are counted only.
     fn stop_showing(&mut self) {
-        self.count = Some(self.tally.shown);
+        self.count = Some(self.shown());
+    }
+
+    /// Events shown so far.
+    fn shown(&self) -> u64 {
+        self.tally.shown + self.tally.refusals.shown
     }
 
     /// What a drop cost; shown when the drop itself would be.
@@ -145,6 +153,9 @@ impl Pipeline<'_> {
     fn record(&mut self, record: &[u8], clock: Clock, outputs: &mut Outputs<'_>) {
         if let Some(record) = decode_harm(record) {
             return self.harm(&record, clock, outputs);
+        }
+        if let Some(record) = decode_refusal(record) {
+            return self.refusal(&record, clock, outputs);
         }
         let record = match decode(record) {
             Ok(record) => record,
@@ -245,6 +256,7 @@ pub async fn run(
     };
     let mut pipeline = Pipeline {
         judge: Judge::new(catalogue, kernel),
+        refusals: RefusalJudge::new(catalogue),
         attributor: Attributor::new(HostPaths::default()),
         inside: Inside::default(),
         below: Below::default(),
@@ -289,7 +301,14 @@ pub async fn run(
     let resolved_clashes = tracer.resolved_clashes(true);
     let counters = tracer.counters()?;
     let tally = plan.events.then_some(pipeline.tally);
-    let totals = Totals::new(&counters, &mut pipeline.judge, &plan.filter.causes, tally, elapsed);
+    let totals = Totals::new(
+        &counters,
+        &mut pipeline.judge,
+        &mut pipeline.refusals,
+        &plan.filter.causes,
+        tally,
+        elapsed,
+    );
     let unaccounted = totals.unaccounted();
     if unaccounted != 0 {
         say(format_args!("{unaccounted} drops seen but not accounted for: please report this as a defect"));

@@ -85,10 +85,23 @@ pub fn check_harm(line: &Value) -> Result<(), String> {
     one_of(line, "/what", &["retransmit", "synack-retransmit", "reset-sent", "reset-received"])
 }
 
+/// What is wrong with a `refusal` event, if anything: it has the shape of a drop, without a place in the kernel.
+pub fn check_refusal(event: &Value) -> Result<(), String> {
+    let mut placed = event.clone();
+    for null in ["reason", "reason_code", "reason_subsystem", "location", "interface", "stack"] {
+        if !event[null].is_null() {
+            return Err(format!("{null} is not null"));
+        }
+    }
+    placed["location"] = serde_json::json!({"symbol": null, "offset": null, "module": null});
+    require(&event["evidence"]["call"], &["name", "errno"])?;
+    check_event(&placed)
+}
+
 /// What is wrong with a summary, if anything; the sums of design must hold in every one.
 pub fn check_summary(summary: &Value) -> Result<(), String> {
     require(summary, SUMMARY)?;
-    require(summary, &["elapsed_s", "causes", "netns", "harm"])?;
+    require(summary, &["elapsed_s", "causes", "netns", "harm", "refused"])?;
     let number = |name: &str| summary[name].as_u64().ok_or_else(|| format!("{name} is not a count"));
     let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<Result<u64, _>>();
     for (whole, parts) in [
@@ -98,6 +111,12 @@ pub fn check_summary(summary: &Value) -> Result<(), String> {
         if number(whole)? != sum(&parts)? {
             return Err(format!("{whole} is not the sum of {parts:?}"));
         }
+    }
+    let refused = &summary["refused"];
+    let parts = ["shown", "hidden", "lost", "counted_only"];
+    let sum = parts.iter().filter_map(|part| refused[part].as_u64()).sum::<u64>();
+    if number("refusals")? != sum {
+        return Err(format!("refusals are not the sum of {parts:?} in refused"));
     }
     for (list, fields) in
         [("causes", &["id", "class", "count"][..]), ("netns", &["inode", "cookie", "name", "count"])]
@@ -139,6 +158,7 @@ mod tests {
     fn summary() -> Value {
         json!({"v":1,"kind":"summary","total":9,"seen":6,"shown":3,"hidden":1,"lost":1,"counted_only":1,
             "filtered":1,"undecidable":1,"missed":1,"refusals":0,"harm":null,"elapsed_s":0.5,
+            "refused":{"shown":0,"hidden":0,"lost":0,"counted_only":0},
             "causes":[{"id":"a","class":"benign","count":2},{"id":"b","class":"harmful","count":4}],
             "netns":[{"inode":1,"cookie":2,"name":null,"count":6}]})
     }

@@ -24,3 +24,13 @@ pub fn rung(point: &str) -> Option<String> {
 pub fn by_function(point: &str) -> bool {
     rung(point).is_some_and(|rung| ["fentry", "fexit", "kprobe"].contains(&rung.as_str()))
 }
+
+/// Whether this kernel shows programs which system call a task is in, and what it was given: whether its types have
+/// the helper.
+#[track_caller]
+pub fn shows_registers() -> bool {
+    const HELPER: &[u8] = b"BPF_FUNC_task_pt_regs";
+    let types =
+        std::fs::read("/sys/kernel/btf/vmlinux").expect("netdrop runs, so the kernel shows its types");
+    types.windows(HELPER.len()).any(|name| name == HELPER)
+}

@@ -34,6 +34,7 @@ pub mod outcome;
 pub mod queue;
 pub mod raw;
 pub mod reason;
+pub mod refusal;
 pub mod rules;
 pub mod scene;
 pub mod sockopt;

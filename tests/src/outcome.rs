@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::contract::{check_event, check_harm, check_summary};
+use crate::contract::{check_event, check_harm, check_refusal, check_summary};
 use crate::netns::Netns;
 use crate::reason;
 use crate::trace::Ended;
@@ -24,6 +24,8 @@ pub struct Outcome {
     pub events: Vec<Value>,
     /// `harm` lines: what drops cost.
     pub harms: Vec<Value>,
+    /// `refusal` events.
+    pub refusals: Vec<Value>,
     /// `lost` of each `loss` line.
     pub losses: Vec<u64>,
     /// The last line.
@@ -56,6 +58,7 @@ impl Outcome {
             status,
             events: Vec::new(),
             harms: Vec::new(),
+            refusals: Vec::new(),
             losses: Vec::new(),
             summary: Value::Null,
             stderr,
@@ -87,6 +90,10 @@ impl Outcome {
             Some("harm") => {
                 check_harm(&value)?;
                 self.harms.push(value);
+            }
+            Some("refusal") => {
+                check_refusal(&value)?;
+                self.refusals.push(value);
             }
             Some("loss") => self.losses.push(value["lost"].as_u64().ok_or("loss without a count")?),
             Some("summary") => self.summary = value,
@@ -216,7 +223,7 @@ impl Drop for Outcome {
         eprintln!("--- {}\n--- {}\n--- {}", self.command, self.status, kernel.trim());
         eprintln!("--- summary\n{}", self.summary);
         eprintln!("--- first {SHOWN_ON_FAILURE} of {} events", self.events.len());
-        for event in self.events.iter().take(SHOWN_ON_FAILURE) {
+        for event in self.refusals.iter().chain(&self.events).take(SHOWN_ON_FAILURE) {
             eprintln!("{event}");
         }
         eprintln!("--- losses {:?}\n--- stderr\n{}", self.losses, self.stderr.join("\n"));

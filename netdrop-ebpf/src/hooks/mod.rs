@@ -9,6 +9,7 @@ pub(crate) mod listen;
 pub(crate) mod observe;
 pub(crate) mod prime;
 pub(crate) mod queues;
+pub(crate) mod refusal;
 pub(crate) mod tables;
 pub(crate) mod tcp_drop;
 pub(crate) mod verdict;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use netdrop_common::key::DropKey;
+use netdrop_common::{key::DropKey, refusal::RefusalKey};
 
 use super::{nsfs, untrusted};
 
@@ -37,6 +37,12 @@ impl NetnsId {
     /// The namespace of a drop; nothing when the kernel side could not tell.
     #[must_use]
     pub fn of(key: &DropKey) -> Option<Self> {
+        (key.netns_inode != 0).then_some(Self { inode: key.netns_inode, cookie: key.netns_cookie })
+    }
+
+    /// The namespace of a refused call; nothing when the kernel side could not tell.
+    #[must_use]
+    pub fn of_refusal(key: &RefusalKey) -> Option<Self> {
         (key.netns_inode != 0).then_some(Self { inode: key.netns_inode, cookie: key.netns_cookie })
     }
 

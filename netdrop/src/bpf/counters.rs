@@ -10,15 +10,18 @@ use netdrop_common::{
     cell,
     harm::{HARMS, Harm},
     key::{DropCount, DropKey},
+    refusal::{RefusalCount, RefusalKey},
 };
 
-use super::pod::{Count, Key};
+use super::pod::{Asked, Count, Key, Refusals};
 
 /// Totals of all keys and cells, over all CPUs.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Matched drops by key.
     pub drops: HashMap<DropKey, DropCount>,
+    /// Matched refusals by key.
+    pub refusals: HashMap<RefusalKey, RefusalCount>,
     /// The rest.
     pub cells: Cells,
     /// Runs the kernel skipped; 0 where it does not count them.
@@ -36,11 +39,20 @@ pub struct Cells {
     pub overflow: u64,
     /// Matched, but the ring had no room for the event.
     pub lost: u64,
+    /// Refusals that a filter excluded.
+    pub refusals_filtered: u64,
+    /// Refusals that a filter could not judge.
+    pub refusals_undecidable: u64,
+    /// Refusals that matched, but the key map was full.
+    pub refusals_overflow: u64,
+    /// Refusals that matched, but the ring had no room for the event.
+    pub refusals_lost: u64,
 }
 
 /// The two counter maps.
 pub(super) struct CounterMaps {
     drops: PerCpuHashMap<MapData, Key, Count>,
+    refusals: PerCpuHashMap<MapData, Asked, Refusals>,
     cells: PerCpuArray<MapData, u64>,
 }
 
@@ -48,12 +60,14 @@ impl CounterMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             drops: super::tracer::take_map(ebpf, "DROPS")?,
+            refusals: super::tracer::take_map(ebpf, "REFUSALS")?,
             cells: super::tracer::take_map(ebpf, "CELLS")?,
         })
     }
 
-    /// Sums every counter over all CPUs. While hooks run, this is a moment's view; after detaching it is exact.
-    pub(super) fn read(&self) -> Result<(HashMap<DropKey, DropCount>, Cells), MapError> {
+    /// Sums every counter over all CPUs. While hooks run, this is a moment's view; after detaching it is exact. What
+    /// the kernel skipped is not among them.
+    pub(super) fn read(&self) -> Result<Counters, MapError> {
         let mut drops = HashMap::new();
         for entry in self.drops.iter() {
             let (Key(key), values) = entry?;
@@ -67,14 +81,29 @@ impl CounterMaps {
                 drops.insert(key, total);
             }
         }
+        let mut refusals = HashMap::new();
+        for entry in self.refusals.iter() {
+            let (Asked(key), values) = entry?;
+            let total = values.iter().fold(RefusalCount::default(), |sum, Refusals(cpu)| RefusalCount {
+                count: sum.count + cpu.count,
+                lost: sum.lost + cpu.lost,
+            });
+            if total.count != 0 {
+                refusals.insert(key, total);
+            }
+        }
         let cell = |index| Ok::<u64, MapError>(self.cells.get(&index, 0)?.iter().sum());
         let cells = Cells {
             filtered: cell(cell::FILTERED)?,
             undecidable: cell(cell::UNDECIDABLE)?,
             overflow: cell(cell::OVERFLOW)?,
             lost: cell(cell::LOST)?,
+            refusals_filtered: cell(cell::REFUSALS_FILTERED)?,
+            refusals_undecidable: cell(cell::REFUSALS_UNDECIDABLE)?,
+            refusals_overflow: cell(cell::REFUSALS_OVERFLOW)?,
+            refusals_lost: cell(cell::REFUSALS_LOST)?,
         };
-        Ok((drops, cells))
+        Ok(Counters { drops, refusals, cells, missed: 0 })
     }
 
     /// Retransmits and resets by number of [`Harm`], seen and joined to a drop, and how many of those were not told.

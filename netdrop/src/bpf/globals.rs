@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use netdrop_common::{
     event::IFNAME_LEN,
     facts::GATHER_TABLE,
+    fields::ABSENT,
     filter::{
         Cidr, MAX_LOCATIONS, MAX_PORT_RANGES, MAX_REASONS, NETFILTER_TEXTS, PortRange, TextRange, reason_mode,
     },
@@ -59,6 +60,16 @@ impl Settings {
     }
 }
 
+/// System calls as the kernel side numbers them, see `netdrop_common::refusal::Call`.
+const CALLS: [libc::c_long; 6] = [
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+];
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -79,6 +90,9 @@ pub(super) struct Globals {
     qdisc_drop_reason: u32,
     syn_consumer: [Text; 1],
     tcp_conn_request: u64,
+    task_registers: u8,
+    exit_result: u16,
+    call_numbers: [i32; 6],
     wake_bytes: u32,
     gather: [u16; GATHER_TABLE],
     offsets: Vec<(&'static str, u16)>,
@@ -142,6 +156,9 @@ impl Globals {
             },
             syn_consumer: [Text(text_of(kernel, "tcp_rcv_state_process"))],
             tcp_conn_request: text_of(kernel, "tcp_conn_request").start,
+            task_registers: kernel.calls.has_registers.into(),
+            exit_result: *kernel.calls.exit_result.as_ref().unwrap_or(&ABSENT),
+            call_numbers: CALLS.map(|number| i32::try_from(number).unwrap_or(-1)),
             wake_bytes: settings.buffer_bytes / 4,
             gather: settings.gather,
             offsets: layout.offsets.clone(),
@@ -194,6 +211,9 @@ impl Globals {
             .override_global("QDISC_DROP_REASON", &self.qdisc_drop_reason, true)
             .override_global("SYN_CONSUMER", &self.syn_consumer[..], true)
             .override_global("TCP_CONN_REQUEST", &self.tcp_conn_request, true)
+            .override_global("TASK_REGISTERS", &self.task_registers, true)
+            .override_global("EXIT_RESULT", &self.exit_result, true)
+            .override_global("CALL_NUMBERS", &self.call_numbers[..], true)
             .override_global("WAKE_BYTES", &self.wake_bytes, true)
             .override_global("GATHER", &self.gather[..], true)
             .override_global("FILTER_REASON_MODE", &self.reason_mode, true)

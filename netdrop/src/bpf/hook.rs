@@ -1,13 +1,13 @@
 //! The programs of one probe point: loaded, attached, detached.
 
-use std::os::fd::AsFd as _;
+use std::{io, os::fd::AsFd as _};
 
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, fentry::FEntryLinkId,
-        fexit::FExitLinkId, kprobe::KProbeLinkId, raw_trace_point::RawTracePointLinkId,
-        tp_btf::BtfTracePointLinkId,
+        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
+        fentry::FEntryLinkId, fexit::FExitLinkId, kprobe::KProbeLinkId, raw_trace_point::RawTracePointLinkId,
+        tp_btf::BtfTracePointLinkId, trace_point::TracePointLinkId,
     },
 };
 
@@ -16,7 +16,10 @@ use super::{
     probe::{Probe, ProbeReport, Rung, Target, Way},
     tracer::LoadError,
 };
-use crate::{kernel::Kernel, say::chain};
+use crate::{
+    kernel::{Kernel, tracefs},
+    say::chain,
+};
 
 /// The loaded programs of a rung and, while they are attached, their links.
 pub(super) struct Hook {
@@ -39,6 +42,9 @@ enum WayError {
     #[error("no function {} to hook: its module is not loaded, or the compiler has made it part of another",
         .0.join(" or "))]
     NoFunction(&'static [&'static str]),
+    /// The ends of system calls cannot be hooked.
+    #[error("{0}")]
+    SyscallExit(String),
     /// The kernel refuses.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -50,6 +56,7 @@ enum Link {
     Fentry(FEntryLinkId),
     Fexit(FExitLinkId),
     Kprobe(KProbeLinkId),
+    SyscallExit(TracePointLinkId),
 }
 
 /// Why typed programs are left out on old kernels, see [`Kernel::survives_typed_faults`].
@@ -134,6 +141,12 @@ impl Hook {
                 hook.unload(ebpf);
                 return Err(WayError::NoFunction(functions_wanted));
             }
+            if let Target::SyscallExit(_) = target
+                && let Some(why) = no_syscall_exits(loader.kernel)
+            {
+                hook.unload(ebpf);
+                return Err(WayError::SyscallExit(why));
+            }
             let loaded = load(ebpf, program, *target, loader.btf);
             hook.parts.push(Part { program: program.clone(), target: *target, functions, links: Vec::new() });
             match loaded {
@@ -186,6 +199,11 @@ impl Hook {
                         links.push(Link::Kprobe(program.attach(*function, 0)?));
                     }
                 }
+                (Program::TracePoint(program), Target::SyscallExit(name)) => {
+                    let attached = tracefs::within(|| program.attach("syscalls", name));
+                    let refused = |error| ProgramError::IOError(io::Error::other(error));
+                    links.push(Link::SyscallExit(attached.map_err(refused)??));
+                }
                 _ => return Err(ProgramError::UnexpectedProgramType),
             }
         }
@@ -208,6 +226,7 @@ impl Hook {
                     Link::Fentry(link) => <&mut FEntry>::try_from(program)?.detach(link),
                     Link::Fexit(link) => <&mut FExit>::try_from(program)?.detach(link),
                     Link::Kprobe(link) => <&mut KProbe>::try_from(program)?.detach(link),
+                    Link::SyscallExit(link) => <&mut TracePoint>::try_from(program)?.detach(link),
                 }?;
             }
         }
@@ -224,6 +243,7 @@ impl Hook {
                 Ok(Program::FEntry(program)) => program.unload(),
                 Ok(Program::FExit(program)) => program.unload(),
                 Ok(Program::KProbe(program)) => program.unload(),
+                Ok(Program::TracePoint(program)) => program.unload(),
                 _ => Ok(()),
             };
         }
@@ -258,6 +278,17 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Progra
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)
 }
 
+/// Why the ends of system calls cannot be hooked; nothing where they can.
+fn no_syscall_exits(kernel: &Kernel) -> Option<String> {
+    if !kernel.calls.has_registers {
+        return Some(
+            "this kernel does not show programs what a system call was given (bpf_task_pt_regs, 5.15)"
+                .to_owned(),
+        );
+    }
+    kernel.calls.exit_result.as_ref().err().map(ToString::to_string)
+}
+
 /// Loads a program and returns its size in instructions, where the kernel says.
 fn load(ebpf: &mut Ebpf, name: &str, target: Target, btf: &Btf) -> Result<Option<u32>, ProgramError> {
     let info = match (program(ebpf, name)?, target) {
@@ -278,6 +309,10 @@ fn load(ebpf: &mut Ebpf, name: &str, target: Target, btf: &Btf) -> Result<Option
             program.info()
         }
         (Program::KProbe(program), Target::Kprobe(_)) => {
+            program.load()?;
+            program.info()
+        }
+        (Program::TracePoint(program), Target::SyscallExit(_)) => {
             program.load()?;
             program.info()
         }

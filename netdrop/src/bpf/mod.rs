@@ -12,6 +12,7 @@ mod hook;
 mod log;
 mod pod;
 mod probe;
+mod refusals;
 mod ring;
 mod tracer;
 mod witness;

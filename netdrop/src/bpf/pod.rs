@@ -3,6 +3,7 @@
 use netdrop_common::{
     filter::{Cidr, PortRange, TextRange},
     key::{DropCount, DropKey},
+    refusal::{RefusalCount, RefusalKey},
     witness::{Remembered, Step, WitnessKey},
 };
 
@@ -25,6 +26,8 @@ pod! {
     Ports(PortRange);
     Text(TextRange);
     Network(Cidr);
+    Asked(RefusalKey);
+    Refusals(RefusalCount);
     Answer(Step);
     Seen(WitnessKey);
     Last(Remembered);

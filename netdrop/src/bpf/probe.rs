@@ -1,5 +1,6 @@
 //! Probe points and the rungs they are observed by.
 
+use super::refusals;
 use crate::kernel::{Kernel, KfreeSkbArguments};
 
 /// A way to observe a probe point.
@@ -14,6 +15,8 @@ pub enum Rung {
     Fexit,
     /// Breakpoints at entry and return of a function, also of a module (kprobe and kretprobe).
     Kprobe,
+    /// Perf tracepoints at the ends of system calls (`syscalls:sys_exit_*`, with programs since 4.7).
+    Tracepoint,
     /// No hook of its own: kernel counters that moved on the same CPU just before.
     Witness,
     /// Neither: concluded from reason and place of a drop, where that is possible.
@@ -31,6 +34,7 @@ impl Rung {
             Self::RawTp => "raw_tp",
             Self::Fexit => "fexit",
             Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
             Self::Witness => "witness",
             Self::Inference => "inference",
             Self::Empty => "empty",
@@ -51,6 +55,8 @@ pub(super) enum Target {
     Fexit(&'static str),
     /// Entry or return, whichever the program is for, of each of these functions that there is, at least of one.
     Kprobe(&'static [&'static str]),
+    /// End of a system call, by the name of its perf tracepoint.
+    SyscallExit(&'static str),
 }
 
 /// One rung of a ladder: the programs that make it, all or none.
@@ -78,7 +84,7 @@ impl Way {
     }
 
     /// Both kinds of tracepoint program, the better first; `program` and `program_raw`.
-    fn tracepoint(program: &str, tracepoint: &'static str, price: &'static str) -> Vec<Self> {
+    pub(super) fn tracepoint(program: &str, tracepoint: &'static str, price: &'static str) -> Vec<Self> {
         vec![
             Self::new(Rung::TpBtf, price, &[(program, Target::TpBtf(tracepoint))]),
             Self::new(Rung::RawTp, price, &[(&format!("{program}_raw"), Target::RawTp(tracepoint))]),
@@ -213,6 +219,32 @@ impl Probe {
             for_events: false,
             essential: true,
             ways: tcp_drop,
+        },
+        Self {
+            name: "sock:inet_sock_set_state",
+            shows: "connections of TCP that are refused because no source port is free",
+            costs: Some("connect() without a free source port is not seen: no packet is made"),
+            for_events: false,
+            essential: true,
+            ways: refusals::connections,
+        },
+        Self {
+            name: "inet_csk_get_port",
+            shows: "bind() and listen() of TCP that are refused because a port is taken, or none is free",
+            costs: Some(
+                "bind() and listen() of TCP on a port that is taken are not seen: no packet is involved",
+            ),
+            for_events: false,
+            essential: true,
+            ways: refusals::tcp,
+        },
+        Self {
+            name: "udp_lib_get_port",
+            shows: "bind() of UDP that is refused, and datagrams for which no source port is free",
+            costs: Some("UDP sockets that get no port are not seen: no packet is made"),
+            for_events: false,
+            essential: true,
+            ways: refusals::udp,
         },
     ];
 

@@ -280,9 +280,8 @@ impl Tracer {
     ///
     /// When a map or the program's figures cannot be read.
     pub fn counters(&self) -> Result<Counters, LoadError> {
-        let (drops, cells) =
-            self.counters.read().map_err(|source| LoadError::Map { map: "DROPS", source })?;
-        Ok(Counters { drops, cells, missed: self.missed()? })
+        let counters = self.counters.read().map_err(|source| LoadError::Map { map: "DROPS", source })?;
+        Ok(Counters { missed: self.missed()?, ..counters })
     }
 
     /// Events lost so far.

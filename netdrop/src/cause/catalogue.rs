@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use netdrop_common::facts::Gather;
+use netdrop_common::{facts::Gather, refusal::Refused};
 
 use super::fact::evidence_group;
 use super::model::Cause;
@@ -136,6 +136,13 @@ impl Catalogue {
     #[must_use]
     pub fn unknown(&self) -> &Cause {
         &self.causes[self.unknown]
+    }
+
+    /// The cause of a call that was refused for this.
+    #[must_use]
+    pub fn refused(&self, what: Refused) -> &Cause {
+        let is = |cause: &&Cause| cause.refused.iter().any(|name| name == what.name());
+        self.causes.iter().find(is).unwrap_or_else(|| self.unknown())
     }
 
     /// Facts that a rule may ask for when the drop has this reason (`None`: a kernel without reasons). Where the kernel

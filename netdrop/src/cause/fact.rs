@@ -64,6 +64,11 @@ const SOCKET_STATES: &[(u8, &str)] = &[
     (13, "bound-inactive"),
 ];
 
+/// The spelling of a TCP state.
+pub(crate) fn socket_state(state: u8) -> &'static str {
+    SOCKET_STATES.iter().find(|(known, _)| *known == state).map_or("unknown", |(_, name)| *name)
+}
+
 /// Errors a route can carry (net/ipv4/fib_semantics.c, net/ipv6/route.c).
 const ROUTE_ERRORS: &[(u8, &str)] = &[
     (0, "none"),
@@ -218,6 +223,9 @@ const EVIDENCE: &[(&str, Gather)] = &[
     ("conntrack", Gather::NONE),
     ("listen", Gather::LISTENER),
     ("witness", Gather::NONE),
+    ("call", Gather::NONE),
+    ("ports", Gather::NONE),
+    ("holder", Gather::NONE),
 ];
 
 /// The evidence groups behind a key; nothing for a key that no event has.

@@ -16,6 +16,7 @@ mod rule;
 
 pub use catalogue::Catalogue;
 pub use classify::{Drop, Verdict};
+pub(crate) use fact::socket_state;
 pub use model::{Cause, Class, Confidence, Scope, Step};
 pub use parse::CatalogueError;
 pub(crate) use rule::unstated;

@@ -133,6 +133,8 @@ pub struct Cause {
     pub references: Vec<String>,
     /// What leads to this cause.
     pub rules: Vec<Rule>,
+    /// Refused calls that are this cause, as [`netdrop_common::refusal::Refused`] spells them.
+    pub refused: Vec<String>,
     /// Tests that provoke it on a real kernel, `file::function` below `tests/tests/`.
     #[serde(skip)]
     pub scenarios: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use netdrop_common::refusal::Refused;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -70,6 +71,8 @@ struct RawCause {
     no_scenario: String,
     #[serde(default)]
     rule: Vec<RawRule>,
+    #[serde(default)]
+    refused: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +150,9 @@ fn cause(file: &str, raw: RawCause) -> Result<Cause, CatalogueError> {
     if let Some(key) = raw.evidence.iter().find(|key| evidence_group(key).is_none()) {
         return Err(place.error("evidence", format!("no event has `{key}`")));
     }
+    if let Some(name) = raw.refused.iter().find(|name| Refused::from_name(name).is_none()) {
+        return Err(place.error("refused", format!("no call is refused for `{name}`")));
+    }
     let rules = raw
         .rule
         .into_iter()
@@ -167,6 +173,7 @@ fn cause(file: &str, raw: RawCause) -> Result<Cause, CatalogueError> {
         cost: unwrapped(&raw.cost),
         references: raw.references,
         rules,
+        refused: raw.refused,
         scenarios: raw.scenarios,
         no_scenario: unwrapped(&raw.no_scenario),
     })

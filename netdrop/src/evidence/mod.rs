@@ -5,6 +5,7 @@ mod below;
 mod conntrack;
 mod listen;
 mod netfilter;
+mod ports;
 mod qdisc;
 mod ruled;
 
@@ -21,6 +22,7 @@ pub use below::Below;
 pub use conntrack::{Conntrack, Direction, Table, Winner};
 pub use listen::Listen;
 pub use netfilter::{Netfilter, Telling};
+pub use ports::{Held, Holder, PortTable, Ports};
 pub use qdisc::Qdisc;
 pub use ruled::Observed;
 

@@ -106,7 +106,9 @@ impl Layout {
         let value = if row.member.is_empty() {
             offset(structure.size())?
         } else {
-            match structure.member(row.member) {
+            let mut names = row.member.split('|');
+            let first = structure.member(names.next().unwrap_or_default());
+            match names.fold(first, |found, name| found.or_else(|_| structure.member(name))) {
                 Ok(member) => offset(member.byte())?,
                 Err(error) if row.required => return Err(error),
                 Err(error) => {

@@ -1,14 +1,17 @@
 //! The running kernel: everything that depends on it is found out here, once, at start.
 
 pub mod btf;
+pub mod calls;
 pub mod capabilities;
 pub mod layout;
 pub mod reasons;
 pub mod symbols;
+pub mod tracefs;
 
 use std::path::Path;
 
 use btf::{BtfError, KernelBtf};
+use calls::Calls;
 use layout::Layout;
 use reasons::Reasons;
 use symbols::{Symbols, SymbolsError};
@@ -37,6 +40,8 @@ pub struct Kernel {
     pub tcp_tracepoints: Vec<&'static str>,
     /// Whether the kernel has kprobes (CONFIG_KPROBE_EVENTS).
     pub has_kprobes: bool,
+    /// What shows refused calls.
+    pub calls: Calls,
     /// Kernel symbols, or why there are none.
     pub symbols: Result<Symbols, SymbolsError>,
     /// Whether this kernel runs no tracing program while process 1 is the current task, and does not count
@@ -155,6 +160,7 @@ impl Kernel {
             }),
             tcp_tracepoints: tcp_tracepoints(&btf)?,
             has_kprobes: Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
+            calls: Calls::inspect(&btf)?,
             symbols: Symbols::load(Path::new("/proc")),
             blind_in_init: btf.structure("bpf_prog_aux").and_then(|aux| aux.member("init_owned")).is_ok(),
         })

@@ -1,11 +1,15 @@
 //! Evidence in a few words, for a line of text.
 
-use std::net::SocketAddr;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{
     attribute::untrusted::printable,
     evidence::{Conntrack, Evidence, Listen},
     process::Process,
+    refusal::Refusal,
 };
 
 /// What speaks for the cause, `1280 of 2304 bytes`; nothing when there is none.
@@ -79,6 +83,52 @@ pub(super) fn owner(process: &Process) -> String {
         }
     }
     text
+}
+
+/// What was asked for, and why it was refused: `connect() tcp 10.0.0.1 > 10.0.0.2:80 EADDRNOTAVAIL`, `(32768-60999:
+/// 28232 of 28232 in use towards it, 91 % TIME_WAIT; pid 4242 curl)`.
+pub(super) fn refused(refusal: &Refusal) -> (String, String) {
+    let Refusal { packet, evidence, process, .. } = refusal;
+    let mut asked = evidence.call.name.map_or_else(|| "?".to_owned(), |name| format!("{name}()"));
+    // Writing to a string cannot fail.
+    if let Some(proto) = packet.proto {
+        let _ = write!(asked, " {proto}");
+    }
+    if let Some(from) = end(packet.src, packet.sport) {
+        let _ = write!(asked, " {from}");
+    }
+    if let Some(to) = end(packet.dst, packet.dport) {
+        let _ = write!(asked, " > {to}");
+    }
+    if let Some(errno) = evidence.call.errno {
+        let _ = write!(asked, " {errno}");
+    }
+    let mut parts = Vec::new();
+    if let Some(ports) = &evidence.ports {
+        let towards = if packet.dport.is_some() && ports.time_wait.is_some() { " towards it" } else { "" };
+        let mut text =
+            format!("{}-{}: {} of {} in use{towards}", ports.low, ports.high, ports.used, ports.total);
+        if let Some(waiting @ 1..) = ports.time_wait {
+            let _ = write!(text, ", {} % TIME_WAIT", u64::from(waiting) * 100 / u64::from(ports.used.max(1)));
+        }
+        parts.push(text);
+    }
+    if let Some(holder) = &evidence.holder {
+        let peer = holder.remote.map(|remote| format!(" > {remote}")).unwrap_or_default();
+        let chosen = if holder.ephemeral == Some(true) { ", in the range of source ports" } else { "" };
+        parts.push(format!("held by {}{peer} {}{chosen}", holder.local, holder.state));
+    }
+    parts.push(format!("pid {} {}", process.pid, printable(&process.comm)));
+    (asked, format!("({})", parts.join("; ")))
+}
+
+fn end(address: Option<IpAddr>, port: Option<u16>) -> Option<String> {
+    match (address, port) {
+        (Some(address), Some(port)) => Some(SocketAddr::new(address, port).to_string()),
+        (Some(address), None) => Some(address.to_string()),
+        (None, Some(port)) => Some(format!("*:{port}")),
+        (None, None) => None,
+    }
 }
 
 /// `table 200 of 200`, `snat to 192.0.2.1:5000`.

@@ -6,12 +6,14 @@ use serde::Serialize;
 use super::Sink;
 use crate::{
     attribute::{Container, netns::NetnsId},
+    cause::Confidence,
     event::{Direction, Event, Interface},
     evidence::Evidence,
     harm::{Consequence, HarmTotals},
     judge::Location,
-    packet::Packet,
+    packet::{Packet, Protocol},
     process::Process,
+    refusal::{Refusal, RefusalEvidence},
     summary::Summary,
     top::Table,
 };
@@ -32,7 +34,7 @@ struct Line<'a> {
     reason: Option<&'a str>,
     reason_code: Option<u32>,
     reason_subsystem: Option<&'a str>,
-    location: &'a Location,
+    location: Option<&'a Location>,
     packet: &'a Packet,
     direction: Option<Direction>,
     netns: Netns<'a>,
@@ -41,8 +43,15 @@ struct Line<'a> {
     process: Option<&'a Process>,
     source: Option<()>,
     destination: Option<()>,
-    evidence: &'a Evidence,
+    evidence: Figures<'a>,
     stack: Option<&'a [String]>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Figures<'a> {
+    Drop(&'a Evidence),
+    Refusal(&'a RefusalEvidence),
 }
 
 #[derive(Serialize)]
@@ -114,12 +123,64 @@ struct End<'a> {
     undecidable: u64,
     missed: u64,
     refusals: u64,
+    refused: Refused<'a>,
     resolved_clashes: Option<u64>,
     harm: Option<HarmTotals>,
     overflow: u64,
     elapsed_s: f64,
     causes: Vec<CauseCount<'a>>,
     netns: Vec<NetnsCount<'a>>,
+}
+
+/// Refused calls, apart from drops.
+#[derive(Serialize)]
+struct Refused<'a> {
+    shown: u64,
+    hidden: u64,
+    lost: u64,
+    counted_only: u64,
+    filtered: u64,
+    undecidable: u64,
+    rows: Vec<RefusedRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct RefusedRow<'a> {
+    cause: Option<&'a str>,
+    class: &'a str,
+    call: Option<&'a str>,
+    errno: Option<&'a str>,
+    proto: Option<Protocol>,
+    netns: Netns<'a>,
+    count: u64,
+}
+
+impl<'a> Refused<'a> {
+    fn new(summary: &'a Summary) -> Self {
+        let refusals = &summary.totals.refusals;
+        let named = |netns| summary.rows.iter().find(|row| row.netns == netns);
+        let rows = refusals.rows.iter().map(|row| RefusedRow {
+            cause: row.cause.as_deref(),
+            class: row.class.as_str(),
+            call: row.call.name,
+            errno: row.call.errno,
+            proto: row.proto,
+            netns: Netns::new(
+                row.netns,
+                named(row.netns).and_then(|named| named.attribution.netns_name.as_deref()),
+            ),
+            count: row.count,
+        });
+        Self {
+            shown: refusals.shown,
+            hidden: refusals.hidden,
+            lost: refusals.lost,
+            counted_only: refusals.counted_only,
+            filtered: refusals.filtered,
+            undecidable: refusals.undecidable,
+            rows: rows.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -168,7 +229,7 @@ impl Sink for Json {
             reason: judged.reason.name.as_deref(),
             reason_code: judged.reason.code,
             reason_subsystem: judged.reason.subsystem.as_deref(),
-            location: &judged.location,
+            location: Some(&judged.location),
             packet: &event.packet,
             direction: event.direction,
             netns: Netns::new(event.netns, event.attribution.netns_name.as_deref()),
@@ -177,7 +238,7 @@ impl Sink for Json {
             process: event.process.as_ref(),
             source: None,
             destination: None,
-            evidence: &event.evidence,
+            evidence: Figures::Drop(&event.evidence),
             stack: event.stack.as_deref(),
         };
         write_line(out, &line);
@@ -194,6 +255,37 @@ impl Sink for Json {
             container: harm.attribution.container.as_deref(),
             after_s: harm.after.as_secs_f64(),
             drop: Blamed { cause: &harm.judged.cause, time: rfc3339(harm.drop_time) },
+        };
+        write_line(out, &line);
+    }
+
+    fn refusal(&mut self, out: &mut BytesMut, refusal: &Refusal) {
+        let judged = &refusal.judged;
+        let line = Line {
+            v: VERSION,
+            kind: "refusal",
+            time: rfc3339(refusal.time),
+            cause: Cause {
+                id: &judged.cause,
+                title: &judged.title,
+                class: judged.class.as_str(),
+                confidence: Confidence::Observed.as_str(),
+                why: &refusal.why,
+            },
+            reason: None,
+            reason_code: None,
+            reason_subsystem: None,
+            location: None,
+            packet: &refusal.packet,
+            direction: refusal.direction,
+            netns: Netns::new(refusal.netns, refusal.attribution.netns_name.as_deref()),
+            container: refusal.attribution.container.as_deref(),
+            interface: None,
+            process: Some(&refusal.process),
+            source: None,
+            destination: None,
+            evidence: Figures::Refusal(&refusal.evidence),
+            stack: None,
         };
         write_line(out, &line);
     }
@@ -217,7 +309,8 @@ impl Sink for Json {
             filtered: totals.filtered,
             undecidable: totals.undecidable,
             missed: totals.missed,
-            refusals: 0,
+            refusals: totals.refusals.count,
+            refused: Refused::new(summary),
             resolved_clashes: summary.resolved_clashes,
             harm: summary.harm,
             overflow: totals.overflow,
@@ -253,6 +346,7 @@ struct TopLine<'a> {
     filtered: u64,
     undecidable: u64,
     missed: u64,
+    refusals: u64,
     resolved_clashes: Option<u64>,
     overflow: u64,
     rows: Vec<TopRow<'a>>,
@@ -297,6 +391,7 @@ pub fn table(out: &mut BytesMut, table: &Table) {
         filtered: totals.filtered,
         undecidable: totals.undecidable,
         missed: totals.missed,
+        refusals: totals.refusals.count,
         resolved_clashes: summary.resolved_clashes,
         overflow: totals.overflow,
         rows,

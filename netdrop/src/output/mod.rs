@@ -12,7 +12,7 @@ pub mod text;
 
 use bytes::BytesMut;
 
-use crate::{event::Event, harm::Consequence, summary::Summary};
+use crate::{event::Event, harm::Consequence, refusal::Refusal, summary::Summary};
 
 /// A format of a live run.
 pub trait Sink {
@@ -24,6 +24,9 @@ pub trait Sink {
 
     /// What a drop cost, where that was asked for and the format has a place for it.
     fn harm(&mut self, _out: &mut BytesMut, _harm: &Consequence) {}
+
+    /// One refused call.
+    fn refusal(&mut self, out: &mut BytesMut, refusal: &Refusal);
 
     /// Events were lost since the last such line. `false` when the line does not belong among the results,
     /// and was not written.
@@ -41,6 +44,8 @@ impl<S: Sink> Sink for SummaryOnly<S> {
     fn begin(&mut self, _out: &mut BytesMut) {}
 
     fn event(&mut self, _out: &mut BytesMut, _event: &Event) {}
+
+    fn refusal(&mut self, _out: &mut BytesMut, _refusal: &Refusal) {}
 
     fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
         false

@@ -16,6 +16,7 @@ use crate::{
     attribute::{netns::NetnsId, untrusted::printable},
     capture::{Capture, Link},
     event::{Direction, Event},
+    refusal::Refusal,
     summary::Summary,
     totals::Totals,
 };
@@ -190,6 +191,9 @@ impl Sink for Pcapng {
             end_of_options(out);
         });
     }
+
+    // There is no packet.
+    fn refusal(&mut self, _out: &mut BytesMut, _refusal: &Refusal) {}
 
     fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
         false

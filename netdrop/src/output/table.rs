@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     style::Page,
-    text::{drops, who},
+    text::{and_refusals, drops, who},
 };
 use crate::{cause::Class, summary::Summary, top::Table};
 
@@ -52,6 +52,9 @@ pub(super) fn summary_table(out: &mut BytesMut, page: Page, summary: &Summary) {
         if row.segments > row.count {
             let _ = write!(out, " ({} packets)", row.segments);
         }
+        if row.refused {
+            let _ = write!(out, " (calls refused)");
+        }
         let _ = writeln!(out);
     }
     let benign = summary.of_class(Class::Benign);
@@ -69,9 +72,10 @@ pub fn top(out: &mut BytesMut, page: Page, table: &Table) {
     let faint = page.faint();
     let _ = writeln!(
         out,
-        "{heading}netdrop top{heading:#}  {}  {} since the start, filtered {}, undecidable {}, missed {}",
+        "{heading}netdrop top{heading:#}  {}  {} since the start{}, filtered {}, undecidable {}, missed {}",
         table.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S"),
         drops(totals.seen),
+        and_refusals(totals.refusals.count),
         totals.filtered,
         totals.undecidable,
         totals.missed

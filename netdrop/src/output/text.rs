@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Sink,
-    evidence::{brief, owner},
+    evidence::{brief, owner, refused},
     style::Page,
     table::{fit, summary_table},
 };
@@ -20,6 +20,7 @@ use crate::{
     cause::{Class, Confidence},
     event::{Event, Interface},
     harm::{Consequence, HarmTotals},
+    refusal::Refusal,
     summary::{Summary, seconds},
 };
 
@@ -92,6 +93,15 @@ pub fn who(netns: Option<NetnsId>, attribution: &Attribution) -> String {
 /// "1 drop", "2 drops".
 pub(super) fn drops(count: u64) -> String {
     format!("{count} {}", if count == 1 { "drop" } else { "drops" })
+}
+
+/// ", 2 refusals"; nothing of none.
+pub(super) fn and_refusals(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => ", 1 refusal".to_owned(),
+        _ => format!(", {count} refusals"),
+    }
 }
 
 /// Device and direction: `eth0 in`. A container names its own devices.
@@ -167,32 +177,10 @@ impl Sink for Text {
     }
 
     fn event(&mut self, out: &mut BytesMut, event: &Event) {
-        let class = self.page.class(event.judged.class);
-        let faint = self.page.faint();
-        let time = event.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f");
-        let cause = &event.judged.cause;
-        let who_width = self.who_width();
-        let who = fit(&who(event.netns, &event.attribution), who_width);
-        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:who_width$}");
-        let (device, packet, proof) = (device(event), event.packet.to_string(), proof(event));
-        if self.wide() {
-            let _ = writeln!(out, "  {device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}");
-            return self.stack(out, event);
-        }
-        let columns = self.page.columns.unwrap_or(usize::MAX);
-        let mut column = INDENT;
-        if self.roomy() {
-            let _ = write!(out, "  {device}\n{:INDENT$}", "");
-        } else {
-            let _ = write!(out, "\n{:INDENT$}{device}  ", "");
-            column += device.chars().count() + 2;
-        }
-        // The proof goes beside the packet where it fits.
-        let _ = if column + packet.chars().count() + 2 + proof.chars().count() <= columns {
-            writeln!(out, "{packet}  {faint}{proof}{faint:#}")
-        } else {
-            writeln!(out, "{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "")
-        };
+        let time = event.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f").to_string();
+        let who = fit(&who(event.netns, &event.attribution), self.who_width());
+        self.head(out, &time, &event.judged.cause, event.judged.class, &who);
+        self.rest(out, &device(event), &event.packet.to_string(), &proof(event));
         self.stack(out, event);
     }
 
@@ -210,6 +198,14 @@ impl Sink for Text {
         );
     }
 
+    fn refusal(&mut self, out: &mut BytesMut, refusal: &Refusal) {
+        let time = refusal.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S.%3f").to_string();
+        let who = fit(&who(refusal.netns, &refusal.attribution), self.who_width());
+        self.head(out, &time, &refusal.judged.cause, refusal.judged.class, &who);
+        let (asked, proof) = refused(refusal);
+        self.rest(out, "-", &asked, &proof);
+    }
+
     fn loss(&mut self, _out: &mut BytesMut, _lost: u64) -> bool {
         false
     }
@@ -219,8 +215,9 @@ impl Sink for Text {
         let heading = self.page.heading();
         let _ = writeln!(
             out,
-            "\n{heading}{} in {}{heading:#}, kernel {}, {}",
+            "\n{heading}{}{} in {}{heading:#}, kernel {}, {}",
             drops(totals.seen),
+            and_refusals(totals.refusals.count),
             seconds(totals.elapsed),
             summary.kernel,
             summary.hooks
@@ -241,6 +238,36 @@ impl Sink for Text {
 }
 
 impl Text {
+    /// Time, cause, and who is concerned.
+    fn head(&self, out: &mut BytesMut, time: &str, cause: &str, class: Class, who: &str) {
+        let class = self.page.class(class);
+        let who_width = self.who_width();
+        let _ = write!(out, "{time}  {class}{cause:CAUSE_WIDTH$}{class:#}  {who:who_width$}");
+    }
+
+    /// Device, packet and proof, on as many lines as they need.
+    fn rest(&self, out: &mut BytesMut, device: &str, packet: &str, proof: &str) {
+        let faint = self.page.faint();
+        if self.wide() {
+            let _ = writeln!(out, "  {device:DEVICE_WIDTH$}  {packet}  {faint}{proof}{faint:#}");
+            return;
+        }
+        let columns = self.page.columns.unwrap_or(usize::MAX);
+        let mut column = INDENT;
+        if self.roomy() {
+            let _ = write!(out, "  {device}\n{:INDENT$}", "");
+        } else {
+            let _ = write!(out, "\n{:INDENT$}{device}  ", "");
+            column += device.chars().count() + 2;
+        }
+        // The proof goes beside the packet where it fits.
+        let _ = if column + packet.chars().count() + 2 + proof.chars().count() <= columns {
+            writeln!(out, "{packet}  {faint}{proof}{faint:#}")
+        } else {
+            writeln!(out, "{packet}\n{:INDENT$}{faint}{proof}{faint:#}", "")
+        };
+    }
+
     /// The kernel stack, a function a line.
     fn stack(&self, out: &mut BytesMut, event: &Event) {
         let faint = self.page.faint();
@@ -278,6 +305,15 @@ impl Text {
             note(
                 "lost: counted exactly, but the buffer had no room for their events; --buffer-size makes it larger",
             );
+        }
+        if totals.refusals.count > 0 {
+            note("refusals: calls that the kernel refused before there was a packet; they are no drops");
+        }
+        if totals.refusals.lost > 0 {
+            note(&format!(
+                "of the refusals {} are counted only: the buffer had no room",
+                totals.refusals.lost
+            ));
         }
         if totals.overflow > 0 {
             note("no key: more kinds of drops than the kernel side has keys for; a filter makes fewer");
