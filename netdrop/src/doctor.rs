@@ -17,6 +17,7 @@ use crate::{
         btf::KernelBtf,
         capabilities::{Capabilities, Lockdown, in_initial_user_namespace},
     },
+    rules::{Source, sources},
 };
 
 /// How a check came out.
@@ -219,6 +220,28 @@ fn privileges() -> Vec<Check> {
     checks
 }
 
+/// Tools that list firewall rules.
+fn rule_checks() -> Vec<Check> {
+    const NAME: &str = "firewall rules";
+    let missing = |source: Source| {
+        Check::limited(
+            NAME,
+            format!("no {}", source.program()),
+            format!("drops by {} name family and hook, not table, chain and rule", source.rules()),
+            &format!("install {}", source.package()),
+        )
+    };
+    let (there, lacking): (Vec<_>, Vec<_>) = sources().into_iter().partition(|(_, tool)| tool.is_some());
+    let found: Vec<String> =
+        there.into_iter().filter_map(|(_, tool)| Some(tool?.display().to_string())).collect();
+    let mut checks = Vec::new();
+    if !found.is_empty() {
+        checks.push(Check::ok(NAME, format!("listed by {}", found.join(", "))));
+    }
+    checks.extend(lacking.into_iter().map(|(source, _)| missing(source)));
+    checks
+}
+
 fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
     let mut checks = vec![Check::ok("kernel types (BTF)", KernelBtf::VMLINUX)];
     for missing in &kernel.layout.missing {
@@ -279,6 +302,7 @@ fn kernel_checks(kernel: &Kernel) -> Vec<Check> {
             "fewer drops at once; runs say their own number in the summary",
         ));
     }
+    checks.extend(rule_checks());
     let (keys, bytes) = counter_memory();
     checks.push(Check::ok(
         "counters",

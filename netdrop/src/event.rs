@@ -124,7 +124,7 @@ pub struct Known<'a> {
     /// The function behind `dst->input`.
     pub input: Option<&'a str>,
     /// What was found out besides.
-    pub found: Found<'a>,
+    pub found: Found,
     /// The packet.
     pub packet: Packet,
     /// The kernel stack, for people.

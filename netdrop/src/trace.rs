@@ -17,7 +17,8 @@ use crate::{
     clock::Clock,
     decode::{Record, decode, decode_harm, decode_refusal},
     event::{Event, Known},
-    evidence::{Below, Found, Observed, Telling},
+    evidence::{Below, Found},
+    firewall::{Firewall, Seen},
     harm::{self, Consequence, Recent},
     inside::Inside,
     judge::{Judge, Judged, gather_table},
@@ -111,6 +112,7 @@ struct Pipeline<'k> {
     attributor: Attributor,
     inside: Inside,
     below: Below,
+    firewall: Firewall,
     causes: Vec<String>,
     all: bool,
     count: Option<u64>,
@@ -205,23 +207,16 @@ impl Pipeline<'_> {
         let packet = Packet::from_event(record);
         let Asked { listener, table, process } = self.ask(record, &judged, &packet);
         let below = self.below(record, &judged);
-        let hook = if judged.wants("netfilter") { &stack[..] } else { &[] };
-        let functions: Vec<_> = hook.iter().map(|frame| self.judge.caller(*frame)).collect();
+        let callers = || stack.iter().map(|frame| self.judge.caller(*frame)).collect();
+        let kernel_side = Seen { record, ruling: ruling.as_ref() };
+        let netfilter = self.firewall.evidence(kernel_side, callers, &judged, &packet, &self.attributor);
         Event::new(
             record,
             Known {
                 time: clock.wall(record.time_ns),
                 attribution,
                 input: self.judge.function(record.dst_input),
-                found: Found {
-                    telling: (!functions.is_empty()).then_some(Telling { functions: &functions }),
-                    observed: ruling.as_ref().filter(|_| judged.wants("netfilter")).and_then(Observed::of),
-                    connections: *connections,
-                    listener,
-                    table,
-                    below,
-                    process,
-                },
+                found: Found { netfilter, connections: *connections, listener, table, below, process },
                 packet,
                 stack: self.stack.then(|| self.judge.stack(stack, record.key.location)),
                 judged,
@@ -260,6 +255,7 @@ pub async fn run(
         attributor: Attributor::new(HostPaths::default()),
         inside: Inside::default(),
         below: Below::default(),
+        firewall: Firewall::new(kernel),
         causes: plan.filter.causes.clone(),
         all: plan.all,
         count: plan.count,

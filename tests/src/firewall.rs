@@ -1,5 +1,7 @@
 //! Single rules of any packet filter, at any hook, that count what they drop or reject.
 
+use std::fs;
+
 use crate::counters::json;
 use crate::family::Family;
 use crate::netns::Netns;
@@ -210,4 +212,55 @@ impl Drop for Rule<'_> {
         // Also when it could not be added. A rule left behind goes with its namespace.
         let _ = self.netns.command(&command).output();
     }
+}
+
+/// All rules of a namespace.
+pub struct Ruleset {
+    /// As the tools list them, without figures.
+    pub text: String,
+    /// Packets counted by rules that drop or reject them.
+    dropped: u64,
+    /// Packets that fell to policies of iptables that drop.
+    pub policies: u64,
+}
+
+impl Ruleset {
+    /// Packets that rules have dropped or rejected, by their own counters.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The rules of a namespace, of nftables and iptables-legacy.
+#[track_caller]
+pub fn ruleset(netns: &Netns) -> Ruleset {
+    let mut listed = netns.run("nft -a list ruleset");
+    for (names, tool) in
+        [("ip_tables_names", "iptables-legacy-save"), ("ip6_tables_names", "ip6tables-legacy-save")]
+    {
+        // Asking makes tables.
+        let path = format!("/proc/thread-self/net/{names}");
+        if netns.enter(|| fs::read_to_string(path)).is_ok_and(|names| !names.is_empty()) {
+            listed.push_str(&netns.run(&format!("{tool} -c")));
+        }
+    }
+    let mut ruleset = Ruleset { text: String::new(), dropped: 0, policies: 0 };
+    for line in listed.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // `[3:252] -A …`, `:INPUT DROP [3:252]`, `counter packets 3 bytes 252 drop`.
+        let save =
+            words.iter().find_map(|word| word.strip_prefix('[')?.split_once(':')?.0.parse::<u64>().ok());
+        let nft =
+            words.iter().skip_while(|word| **word != "packets").nth(1).and_then(|word| word.parse().ok());
+        let drops = ["DROP", "REJECT", "drop", "reject"].iter().any(|verdict| words.contains(verdict));
+        match save.or(nft) {
+            Some(packets) if drops && line.starts_with(':') => ruleset.policies += packets,
+            Some(packets) if drops => ruleset.dropped += packets,
+            _ => {}
+        }
+        let number = |word: &&&str| !word.starts_with('[') && word.parse::<u64>().is_err();
+        ruleset.text.extend(words.iter().filter(number).flat_map(|word| [word, " "]));
+        ruleset.text.push('\n');
+    }
+    ruleset
 }

@@ -220,6 +220,7 @@ const EVIDENCE: &[(&str, Gather)] = &[
     ("mtu", Gather::MTU),
     ("qdisc", Gather::QDISC_FIGURES),
     ("netfilter", Gather::NETFILTER),
+    ("netfilter.rules", Gather::NONE),
     ("conntrack", Gather::NONE),
     ("listen", Gather::LISTENER),
     ("witness", Gather::NONE),

@@ -79,11 +79,9 @@ pub struct Witness {
 
 /// What was found out of a drop besides its record.
 #[derive(Clone, Debug, Default)]
-pub struct Found<'a> {
-    /// The surroundings of a netfilter hook.
-    pub telling: Option<Telling<'a>>,
-    /// The table that a hook saw drop the packet.
-    pub observed: Option<Observed>,
+pub struct Found {
+    /// The netfilter hook.
+    pub netfilter: Option<Netfilter>,
     /// The packet's connection, and the one that was there first.
     pub connections: Option<[Connection; 2]>,
     /// The listener, asked for where the hook did not have it.
@@ -168,7 +166,7 @@ impl Evidence {
         judged: &Judged,
         packet: &Packet,
         device: Option<&str>,
-        found: &Found<'_>,
+        found: &Found,
     ) -> Self {
         let have = |key: &str, bit: u16| judged.wants(key) && record.have & bit != 0;
         Self {
@@ -206,9 +204,7 @@ impl Evidence {
                 .then(|| Mtu { len: packet.len, limit: record.mtu, device: text(&record.mtu_device) })
                 .filter(Mtu::is_exceeded),
             qdisc: have("qdisc", HAVE_QDISC).then(|| Qdisc::new(record, device, found.below.as_ref())),
-            netfilter: (found.telling.is_some() || found.observed.is_some()).then(|| {
-                Netfilter::new(record, found.telling.as_ref(), found.observed.as_ref(), packet.family)
-            }),
+            netfilter: found.netfilter.clone(),
             conntrack: if judged.wants("conntrack") {
                 Conntrack::new(found.connections.as_ref(), found.table)
             } else {

@@ -1,29 +1,48 @@
 //! Which netfilter hook a packet was dropped in, from the stack: the function above the one that runs hooks
 //! (`nf_hook_slow`) says family and hook, since each calls it in one place. A bridge runs those of frames that
-//! arrive by itself.
+//! arrive by itself. Table, chain and rule come from the namespace's ruleset ([`crate::rules`]).
 
 use netdrop_common::event::{Announced, DropEvent};
 use serde::Serialize;
 
 use super::Observed;
-use crate::packet::Family;
+use crate::packet::{Family, Packet};
+use crate::rules::{Candidate, Culprit, Dropper, Place, Question, Tool};
 
-/// The netfilter hook of a drop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The netfilter hook of a drop, and the rules that may have dropped the packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Netfilter {
     /// `ip`, `ip6`, `arp`, `bridge` or `netdev`, as nft names them.
     pub family: Option<&'static str>,
     /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress` or `egress`.
     pub hook: Option<&'static str>,
-    /// The table, where a hook saw it.
+    /// The table, where a hook saw it or all candidates agree; so with the next five.
     pub table: Option<String>,
-    /// The built-in or base chain, where a hook saw it.
+    /// The chain that holds the rule; that of the hook where no rule was found.
     pub chain: Option<String>,
-    /// Not told yet.
+    /// The rules, as their tool shows them: one, or those of one chain that may have done it.
     pub rules: Option<Vec<String>>,
-    /// `reject` when the kernel told the sender by ICMP just before. Else nothing, for a rule that rejects may
-    /// keep silent (the rate of ICMP errors is limited) or answer unseen (by ICMPv6, or by a reset).
+    /// `reject` when the kernel told the sender by ICMP just before; else what the rules do, `drop` or `reject`. The kernel
+    /// alone does not tell that a packet was not rejected: the rate of ICMP errors is limited, and ICMPv6 and resets are
+    /// not seen.
     pub verdict: Option<&'static str>,
+    /// Family of the table: `inet` serves `ip` and `ip6`.
+    pub table_family: Option<String>,
+    /// The chain of the hook, where that is another one.
+    pub base_chain: Option<String>,
+    /// What shows and changes the rules.
+    pub tool: Option<Tool>,
+    /// Who is known to make chains of this name, and what for.
+    pub owner: Option<&'static str>,
+    /// From what table and chain of the hook are known: `hook`, `ruleset`. Rules, and the chain that holds them, are
+    /// always concluded from the ruleset.
+    pub by: Option<&'static str>,
+    /// How sure table and chain of the hook are: `observed`, `inferred`.
+    pub confidence: Option<&'static str>,
+    /// The chains with rules that may have done it, where there are several; of many the first.
+    pub candidates: Option<Vec<Candidate>>,
+    /// How many rules may have done it.
+    pub rule_count: Option<usize>,
 }
 
 /// What the surroundings of a drop say of the hook.
@@ -31,26 +50,134 @@ pub struct Netfilter {
 pub struct Telling<'a> {
     /// Names of the functions on the stack, innermost first.
     pub functions: &'a [Option<&'a str>],
+    /// The function that freed the packet.
+    pub location: Option<&'a str>,
+    /// Whether nftables frees what its rules drop (since 6.7), instead of leaving that to the hook.
+    pub nftables_frees: bool,
+    /// The table that a hook saw drop the packet.
+    pub observed: Option<&'a Observed>,
 }
 
 impl Netfilter {
-    pub(super) fn new(
-        record: &DropEvent,
-        telling: Option<&Telling<'_>>,
-        observed: Option<&Observed>,
-        family: Option<Family>,
-    ) -> Self {
-        let caller = telling.and_then(|telling| caller(telling.functions));
+    /// Family and hook, and the verdict if the kernel was seen to tell the sender.
+    #[must_use]
+    pub fn new(record: &DropEvent, telling: &Telling<'_>, family: Option<Family>) -> Self {
+        let caller = caller(telling.functions);
         let (family, hook) = caller.and_then(|caller| hook(caller, record.iif != 0, family)).unzip();
+        let observed = telling.observed;
+        let family = family.or_else(|| observed.and_then(|observed| observed.family));
+        let hook = hook.or_else(|| observed.and_then(|observed| observed.hook));
         let family = family.or_else(|| observed.and_then(|observed| observed.family));
         let hook = hook.or_else(|| observed.and_then(|observed| observed.hook));
         let verdict = match Announced::from_code(record.announced) {
             Announced::Icmp => Some("reject"),
             Announced::No | Announced::Unknown => None,
         };
-        let table = observed.map(|observed| observed.table.clone());
-        let chain = observed.and_then(|observed| observed.base_chain.clone());
-        Self { family, hook, table, chain, rules: None, verdict }
+        let mut seen = Self { family, hook, verdict, ..Self::default() };
+        if let Some(observed) = observed {
+            seen.table = Some(observed.table.clone());
+            seen.table_family = observed.family.map(str::to_owned);
+            seen.chain.clone_from(&observed.base_chain);
+            seen.tool = observed.legacy.then_some(Tool::IptablesLegacy);
+            (seen.by, seen.confidence) = (Some("hook"), Some("observed"));
+        }
+        seen
+    }
+
+    /// What the ruleset is to be asked; nothing where the hook is not known.
+    #[must_use]
+    pub fn question<'a>(
+        &self,
+        record: &DropEvent,
+        telling: &Telling<'a>,
+        packet: &'a Packet,
+        device: Option<&'a str>,
+    ) -> Option<Question<'a>> {
+        Some(Question {
+            place: Place {
+                family: self.family?,
+                hook: self.hook?,
+                device,
+                bridged: caller(telling.functions).is_some_and(|caller| caller.contains("br_")),
+            },
+            dropper: dropper(telling)?,
+            packet,
+            rejected: self.verdict == Some("reject"),
+            time_ns: record.time_ns,
+            observed: telling.observed.map(|observed| crate::rules::Observed {
+                family: observed.family,
+                table: &observed.table,
+                chain: observed.base_chain.as_deref(),
+            }),
+        })
+    }
+
+    /// Adds what the ruleset says.
+    pub fn name(&mut self, culprit: &Culprit) {
+        let chain = culprit.agreed(|candidate| Some(&candidate.chain)).cloned();
+        if self.by == Some("hook") {
+            // What was observed stays; the chain that holds the rule may be another one.
+            let base = std::mem::replace(&mut self.chain, chain);
+            self.base_chain = base.filter(|base| self.chain.as_ref() != Some(base));
+        } else {
+            self.chain = chain;
+            self.base_chain = culprit.agreed(|candidate| candidate.base_chain.as_ref()).cloned();
+            self.table = culprit.agreed(|candidate| Some(&candidate.table)).cloned();
+            self.table_family = culprit.agreed(|candidate| Some(&candidate.table_family)).cloned();
+            (self.by, self.confidence) = (Some("ruleset"), Some("inferred"));
+        }
+        self.tool = culprit.agreed(|candidate| Some(candidate.tool));
+        self.owner = culprit.agreed(|candidate| candidate.owner);
+        self.verdict = self.verdict.or(culprit.verdict);
+        self.rule_count = Some(culprit.rules);
+        match &culprit.candidates[..] {
+            [one] => self.rules = Some(one.rules.clone()),
+            several => self.candidates = Some(several.to_vec()),
+        }
+    }
+}
+
+/// What freed the packet; nothing for functions that no rule stands behind.
+fn dropper(telling: &Telling<'_>) -> Option<Dropper> {
+    let on_stack = |wanted: &str| telling.functions.iter().flatten().any(|name| *name == wanted);
+    if telling.observed.is_some_and(|observed| observed.legacy) {
+        return Some(Dropper::OtherThanNftables);
+    }
+    match telling.location? {
+        "nft_do_chain" => {
+            // Each has one caller for each kind of chain (net/netfilter/nft_chain_*.c).
+            const FAMILIES: [(&str, &str); 7] = [
+                ("nft_do_chain_ipv4", "ip"),
+                ("nft_do_chain_ipv6", "ip6"),
+                ("nft_do_chain_inet", "inet"),
+                ("nft_do_chain_arp", "arp"),
+                ("nft_do_chain_bridge", "bridge"),
+                ("nft_do_chain_inet_ingress", "inet"),
+                ("nft_do_chain_netdev", "netdev"),
+            ];
+            const KINDS: [(&str, &str); 4] = [
+                ("nft_nat_do_chain", "nat"),
+                ("nf_route_table_hook4", "route"),
+                ("nf_route_table_hook6", "route"),
+                ("nf_route_table_inet", "route"),
+            ];
+            let told = |known: &[(&str, &'static str)]| {
+                known.iter().find(|(function, _)| on_stack(function)).map(|(_, name)| *name)
+            };
+            let (family, kind) = (told(&FAMILIES), told(&KINDS));
+            // Those callers run chains of this type alone.
+            let kind = kind.or(family.map(|_| "filter"));
+            Some(Dropper::Nftables { family, kind })
+        }
+        // Before 6.7 the hook frees what nftables drops.
+        "nf_hook_slow" | "nf_hook_slow_list" if telling.observed.is_some() => {
+            Some(Dropper::Nftables { family: None, kind: None })
+        }
+        "nf_queue" | "__nf_queue" | "nf_reinject" => Some(Dropper::Queue),
+        "nf_hook_slow" | "nf_hook_slow_list" if telling.nftables_frees => Some(Dropper::OtherThanNftables),
+        // What nf_hook_slow() does for frames that arrive.
+        "nf_hook_slow" | "nf_hook_slow_list" | "br_handle_frame" => Some(Dropper::Any),
+        _ => None,
     }
 }
 
@@ -145,5 +272,41 @@ mod tests {
         assert_eq!(forward(Some(Family::Ipv4)), Some(("ip", "forward")));
         assert_eq!(forward(Some(Family::Ipv6)), Some(("ip6", "forward")));
         assert_eq!(forward(None), None);
+    }
+
+    fn candidate(chain: &str, base_chain: Option<&str>) -> Candidate {
+        Candidate {
+            tool: Tool::IptablesLegacy,
+            table_family: "ip".to_owned(),
+            table: "filter".to_owned(),
+            chain: chain.to_owned(),
+            base_chain: base_chain.map(str::to_owned),
+            rules: vec!["-j DROP".to_owned()],
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn what_a_hook_saw_stays_and_the_ruleset_adds_the_rule() {
+        let seen = Netfilter {
+            table: Some("filter".to_owned()),
+            chain: Some("INPUT".to_owned()),
+            by: Some("hook"),
+            confidence: Some("observed"),
+            ..Netfilter::default()
+        };
+        let named = |candidates: Vec<Candidate>| {
+            let mut netfilter = seen.clone();
+            netfilter.name(&Culprit { rules: candidates.len(), candidates, verdict: Some("drop") });
+            netfilter
+        };
+        let same = named(vec![candidate("INPUT", None)]);
+        assert_eq!((same.chain.as_deref(), same.base_chain.as_deref()), (Some("INPUT"), None));
+        assert_eq!((same.by, same.confidence, same.verdict), (Some("hook"), Some("observed"), Some("drop")));
+        let jumped = named(vec![candidate("FOO", Some("INPUT"))]);
+        assert_eq!((jumped.chain.as_deref(), jumped.base_chain.as_deref()), (Some("FOO"), Some("INPUT")));
+        let several = named(vec![candidate("FOO", Some("INPUT")), candidate("INPUT", None)]);
+        assert_eq!((several.chain.as_deref(), several.base_chain.as_deref()), (None, Some("INPUT")));
+        assert_eq!((several.rules, several.table.as_deref()), (None, Some("filter")));
     }
 }

@@ -132,6 +132,19 @@ impl Kernel {
         self.kfree_skb == KfreeSkbArguments::Location
     }
 
+    /// Whether nftables is there: built in, or loaded when symbols were read.
+    #[must_use]
+    pub fn has_nftables(&self) -> bool {
+        self.symbols.as_ref().is_ok_and(|symbols| symbols.address("nft_do_chain").is_some())
+    }
+
+    /// Whether nftables frees what its rules drop, instead of leaving that to the hook (`NF_DROP_REASON` in
+    /// `nft_do_chain()`, since 6.7). It shows nowhere in the kernel's types; these reasons came with the same release.
+    #[must_use]
+    pub fn nftables_frees(&self) -> bool {
+        self.reasons.find("TCP_AOFAILURE").is_some()
+    }
+
     /// Finds out what the running kernel offers.
     ///
     /// # Errors

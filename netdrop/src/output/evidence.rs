@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::rule::filtered;
 use crate::{
     attribute::untrusted::printable,
     evidence::{Conntrack, Evidence, Listen},
@@ -52,13 +53,7 @@ pub(super) fn brief(evidence: &Evidence) -> Option<String> {
         parts.push(format!("{} {place} holds {}{limit}", printable(&qdisc.kind), qdisc.qlen));
     }
     if let Some(netfilter) = netfilter {
-        let told = netfilter.verdict.filter(|verdict| *verdict == "reject");
-        parts.extend(netfilter.family.zip(netfilter.hook).map(|(family, hook)| format!("{family} {hook}")));
-        parts.extend(netfilter.table.as_ref().map(|table| {
-            let chain = netfilter.chain.as_deref().unwrap_or("?");
-            format!("{} {}", printable(table), printable(chain))
-        }));
-        parts.extend(told.map(str::to_owned));
+        parts.extend(filtered(netfilter));
     }
     if let Some(conntrack) = conntrack {
         parts.extend(tracked(conntrack));
@@ -171,7 +166,7 @@ fn queue(listen: &Listen) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Neighbour, Netfilter, Route, SocketMemory};
+    use crate::evidence::{Neighbour, Route, SocketMemory};
     use crate::process::ProcessEvidence;
 
     #[test]
@@ -204,23 +199,5 @@ mod tests {
             ..Process::new(3985, "nginx".into(), ProcessEvidence::Socket)
         };
         assert_eq!(owner(&stuck), "nginx[3985] D uninterruptible in nfs_wait_bit_killable");
-    }
-
-    #[test]
-    fn a_rejecting_hook_says_so() {
-        let netfilter = |verdict| Netfilter {
-            family: Some("ip"),
-            hook: Some("forward"),
-            table: None,
-            chain: None,
-            rules: None,
-            verdict,
-        };
-        let text = |verdict| {
-            brief(&Evidence { netfilter: Some(netfilter(verdict)), ..Evidence::default() }).unwrap()
-        };
-        assert_eq!(text(Some("reject")), "ip forward, reject");
-        assert_eq!(text(Some("drop")), "ip forward");
-        assert_eq!(text(None), "ip forward");
     }
 }

@@ -6,6 +6,7 @@ pub mod json;
 pub mod markdown;
 pub mod pcapng;
 pub mod prose;
+mod rule;
 pub mod style;
 pub mod table;
 pub mod text;
