@@ -165,6 +165,7 @@ fn try_probes(kernel: &Kernel, catalogue: &Catalogue, rungs: Vec<Rung>, consume:
         max_keys: None,
         rungs,
         consume,
+        refusals: true,
         harm: true,
     };
     match Tracer::start(&settings, LogLevel::Off, kernel) {

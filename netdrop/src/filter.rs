@@ -61,3 +61,13 @@ pub struct Filter {
     /// Cause ids, judged in userspace on the counter key; empty is any.
     pub causes: Vec<String>,
 }
+
+impl Filter {
+    /// Whether a refused call can meet it: one has no reason, function or interface. `refused` says whether a cause is
+    /// of refused calls.
+    pub fn takes_refusals(&self, refused: impl Fn(&str) -> bool) -> bool {
+        let reasons = matches!(self.reasons, Some(ReasonFilter::Include(_)));
+        let causes = self.causes.is_empty() || self.causes.iter().any(|cause| refused(cause));
+        causes && !reasons && self.locations.is_empty() && self.interface.is_none()
+    }
+}

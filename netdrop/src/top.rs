@@ -88,6 +88,7 @@ pub async fn run(
         max_keys: None,
         rungs: plan.rungs.clone(),
         consume: plan.consume,
+        refusals: plan.filter.takes_refusals(|cause| catalogue.is_of_refusals(cause)),
         harm: false,
     };
     let mut judge = Judge::new(catalogue, kernel);

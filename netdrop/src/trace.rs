@@ -247,6 +247,7 @@ pub async fn run(
         max_keys: plan.max_keys,
         rungs: plan.rungs.clone(),
         consume: plan.consume,
+        refusals: plan.filter.takes_refusals(|cause| catalogue.is_of_refusals(cause)),
         harm: plan.harm,
     };
     let mut pipeline = Pipeline {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub rungs: Vec<Rung>,
     /// Whether hooks may be used that run for each packet (`skb:consume_skb`, `__kfree_skb()`), where nothing cheaper loads.
     pub consume: bool,
+    /// Whether refused calls are looked for.
+    pub refusals: bool,
     /// Whether to look for what drops cost TCP.
     pub harm: bool,
 }

@@ -1,6 +1,5 @@
 //! Probe points and the rungs they are observed by.
 
-use super::refusals;
 use crate::kernel::{Kernel, KfreeSkbArguments};
 
 /// A way to observe a probe point.
@@ -219,32 +218,6 @@ impl Probe {
             for_events: false,
             essential: true,
             ways: tcp_drop,
-        },
-        Self {
-            name: "sock:inet_sock_set_state",
-            shows: "connections of TCP that are refused because no source port is free",
-            costs: Some("connect() without a free source port is not seen: no packet is made"),
-            for_events: false,
-            essential: true,
-            ways: refusals::connections,
-        },
-        Self {
-            name: "inet_csk_get_port",
-            shows: "bind() and listen() of TCP that are refused because a port is taken, or none is free",
-            costs: Some(
-                "bind() and listen() of TCP on a port that is taken are not seen: no packet is involved",
-            ),
-            for_events: false,
-            essential: true,
-            ways: refusals::tcp,
-        },
-        Self {
-            name: "udp_lib_get_port",
-            shows: "bind() of UDP that is refused, and datagrams for which no source port is free",
-            costs: Some("UDP sockets that get no port are not seen: no packet is made"),
-            for_events: false,
-            essential: true,
-            ways: refusals::udp,
         },
     ];
 

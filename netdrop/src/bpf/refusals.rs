@@ -1,7 +1,35 @@
 //! Ladders of the probe points that show refused calls.
 
-use super::probe::{Rung, Target, Way};
+use super::probe::{Probe, Rung, Target, Way};
 use crate::kernel::Kernel;
+
+/// Each once.
+pub(super) static PROBES: [Probe; 3] = [
+    Probe {
+        name: "sock:inet_sock_set_state",
+        shows: "connections of TCP that are refused because no source port is free",
+        costs: Some("connect() without a free source port is not seen: no packet is made"),
+        for_events: false,
+        essential: true,
+        ways: connections,
+    },
+    Probe {
+        name: "inet_csk_get_port",
+        shows: "bind() and listen() of TCP that are refused because a port is taken, or none is free",
+        costs: Some("bind() and listen() of TCP on a port that is taken are not seen: no packet is involved"),
+        for_events: false,
+        essential: true,
+        ways: tcp,
+    },
+    Probe {
+        name: "udp_lib_get_port",
+        shows: "bind() of UDP that is refused, and datagrams for which no source port is free",
+        costs: Some("UDP sockets that get no port are not seen: no packet is made"),
+        for_events: false,
+        essential: true,
+        ways: udp,
+    },
+];
 
 /// What perf tracepoints of system calls cost, whatever they are.
 const SLOW_PATH: &str = "every system call of every process takes the kernel's slower path, some 70 ns more; one run \
@@ -10,7 +38,7 @@ const SLOW_PATH_SENDS: &str = "every system call of every process takes the kern
                                run for each connect(), sendto() and sendmsg() (--no-consume: for connect() alone)";
 
 /// Connections that get no source port.
-pub(super) fn connections(kernel: &Kernel, _: bool) -> Vec<Way> {
+fn connections(kernel: &Kernel, _: bool) -> Vec<Way> {
     if !kernel.calls.has_set_state {
         return Vec::new();
     }
@@ -22,7 +50,7 @@ pub(super) fn connections(kernel: &Kernel, _: bool) -> Vec<Way> {
 }
 
 /// bind() and listen() of TCP.
-pub(super) fn tcp(kernel: &Kernel, _: bool) -> Vec<Way> {
+fn tcp(kernel: &Kernel, _: bool) -> Vec<Way> {
     let mut ways = if kernel.calls.has_tcp_get_port {
         get_port("inet_csk_get_port", &["inet_csk_get_port"])
     } else {
@@ -40,7 +68,7 @@ pub(super) fn tcp(kernel: &Kernel, _: bool) -> Vec<Way> {
 }
 
 /// bind() of UDP, and the port that a socket without one gets when it connects or sends.
-pub(super) fn udp(kernel: &Kernel, consume: bool) -> Vec<Way> {
+fn udp(kernel: &Kernel, consume: bool) -> Vec<Way> {
     let mut ways = if kernel.calls.has_udp_get_port {
         get_port("udp_lib_get_port", &["udp_lib_get_port"])
     } else {

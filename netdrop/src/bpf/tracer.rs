@@ -21,6 +21,7 @@ use super::{
     hook::{Hook, Loader},
     log::{self, LogLevel, Stderr},
     probe::{Probe, ProbeReport, Rung},
+    refusals,
     ring::EventRing,
     witness::Witness,
 };
@@ -166,7 +167,8 @@ impl Tracer {
         let mut reports = Vec::new();
         let loader = Loader { btf: &btf, kernel, only: &settings.rungs, consume: settings.consume };
         let of_harm: &'static [Probe] = if settings.harm { &harm::PROBES } else { &[] };
-        for probe in Probe::ALL.iter().chain(of_harm) {
+        let of_refusals: &'static [Probe] = if settings.refusals { &refusals::PROBES } else { &[] };
+        for probe in Probe::ALL.iter().chain(of_refusals).chain(of_harm) {
             let no_use = probe.for_events && !settings.events
                 || !probe.required() && settings.rungs.contains(&Rung::Empty)
                 || probe.is_needless(kernel);

@@ -145,6 +145,12 @@ impl Catalogue {
         self.causes.iter().find(is).unwrap_or_else(|| self.unknown())
     }
 
+    /// Whether refused calls can have this cause.
+    #[must_use]
+    pub fn is_of_refusals(&self, id: &str) -> bool {
+        id == UNKNOWN || self.get(id).is_some_and(|cause| !cause.refused.is_empty())
+    }
+
     /// Facts that a rule may ask for when the drop has this reason (`None`: a kernel without reasons). Where the kernel
     /// gives none, the place of the drop decides whether connection tracking is looked at.
     #[must_use]

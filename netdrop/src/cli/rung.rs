@@ -9,7 +9,7 @@ use crate::bpf::Rung;
 pub(super) struct RungArgs {
     /// Hook nothing that runs for each packet (skb:consume_skb, tables of netfilter, queues of tc, and __kfree_skb()
     /// before 5.17). Table and queue are then inferred; and where nothing cheaper loads, SYNs lost on a full queue, and
-    /// before 5.17 what TCP discards, are not seen.
+    /// before 5.17 what TCP discards, are not seen; nor, where no function can be hooked, datagrams that get no source port.
     #[arg(long)]
     no_consume: bool,
 

@@ -27,6 +27,8 @@ pub struct Held {
     pub remote: SocketAddr,
     /// Its state.
     pub state: u8,
+    /// Its inode; 0 where no process holds it.
+    pub inode: u32,
 }
 
 /// The sockets of one protocol in a namespace, and the ports that it gives out itself.
@@ -72,10 +74,13 @@ pub struct Holder {
     pub ephemeral: Option<bool>,
     /// How many sockets have the port at that address; this one is the one that is most in the way.
     pub sockets: u32,
-    /// The process that holds it. Not told yet.
+    /// The process that holds it; nothing in TIME_WAIT, or where it is not found.
     pub pid: Option<u32>,
-    /// Its name. Not told yet.
+    /// Its name.
     pub comm: Option<String>,
+    /// Inode of the socket; 0 where no process holds it.
+    #[serde(skip)]
+    pub inode: u32,
 }
 
 impl Holder {
@@ -164,6 +169,7 @@ impl PortTable {
             sockets: at_it().count() as u32,
             pid: None,
             comm: None,
+            inode: first.inode,
         })
     }
 }
@@ -178,7 +184,7 @@ mod tests {
     use super::*;
 
     fn held(local: &str, remote: &str, state: u8) -> Held {
-        Held { local: local.parse().unwrap(), remote: remote.parse().unwrap(), state }
+        Held { local: local.parse().unwrap(), remote: remote.parse().unwrap(), state, inode: 0 }
     }
 
     fn table() -> PortTable {

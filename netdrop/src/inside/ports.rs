@@ -37,6 +37,7 @@ fn held(header: &InetResponseHeader) -> Held {
         local: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
         remote: SocketAddr::new(id.destination_address.to_canonical(), id.destination_port),
         state: header.state,
+        inode: header.inode,
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn owner(process: &Process) -> String {
 }
 
 /// What was asked for, and why it was refused: `connect() tcp 10.0.0.1 > 10.0.0.2:80 EADDRNOTAVAIL`, `(32768-60999:
-/// 28232 of 28232 in use towards it, 91 % TIME_WAIT; pid 4242 curl)`.
+/// 28232 of 28232 in use towards it, 91 % TIME_WAIT; called by curl[4242])`.
 pub(super) fn refused(refusal: &Refusal) -> (String, String) {
     let Refusal { packet, evidence, process, .. } = refusal;
     let mut asked = evidence.call.name.map_or_else(|| "?".to_owned(), |name| format!("{name}()"));
@@ -111,9 +111,11 @@ pub(super) fn refused(refusal: &Refusal) -> (String, String) {
     if let Some(holder) = &evidence.holder {
         let peer = holder.remote.map(|remote| format!(" > {remote}")).unwrap_or_default();
         let chosen = if holder.ephemeral == Some(true) { ", in the range of source ports" } else { "" };
-        parts.push(format!("held by {}{peer} {}{chosen}", holder.local, holder.state));
+        let by = holder.pid.zip(holder.comm.as_deref());
+        let by = by.map(|(pid, comm)| format!(" by {}[{pid}]", printable(comm))).unwrap_or_default();
+        parts.push(format!("held{by}: {}{peer} {}{chosen}", holder.local, holder.state));
     }
-    parts.push(format!("pid {} {}", process.pid, printable(&process.comm)));
+    parts.push(format!("called by {}", owner(process)));
     (asked, format!("({})", parts.join("; ")))
 }
 

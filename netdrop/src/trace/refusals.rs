@@ -4,7 +4,13 @@ use netdrop_common::refusal::RefusalEvent;
 
 use super::Pipeline;
 use crate::{
-    attribute::netns::NetnsId, cause::Class, clock::Clock, outputs::Outputs, refusal::Refusal, totals::wanted,
+    attribute::{Wanted, netns::NetnsId},
+    cause::Class,
+    clock::Clock,
+    outputs::Outputs,
+    process::ProcessEvidence,
+    refusal::Refusal,
+    totals::wanted,
 };
 
 impl Pipeline<'_> {
@@ -27,7 +33,21 @@ impl Pipeline<'_> {
                 .filter(|_| wants)
                 .and_then(|id| self.inside.ports(id, record.key.protocol, || attributor.open(id)));
             let time = clock.wall(record.time_ns);
-            let refusal = Refusal::new(record, time, judged, attribution, table.as_deref());
+            let mut refusal = Refusal::new(record, time, judged, attribution, table.as_deref());
+            if let (Some(holder), Some(netns)) = (&mut refusal.evidence.holder, netns)
+                && holder.inode != 0
+            {
+                let socket = Wanted {
+                    inode: holder.inode.into(),
+                    netns,
+                    evidence: ProcessEvidence::SockDiag,
+                    state: false,
+                };
+                if let Some(process) = self.attributor.owner(socket) {
+                    holder.pid = Some(process.pid);
+                    holder.comm = Some(process.comm);
+                }
+            }
             outputs.refusal(&refusal);
         }
     }
