@@ -170,6 +170,8 @@ fn invalid(name: &str, family: Family, at: At) {
         let netfilter = &event["evidence"]["netfilter"];
         assert_eq!(netfilter["hook"], hook, "{event}");
         assert_eq!(netfilter["family"], family.pick("ip", "ip6"), "{event}");
+        let told = ["table", "chain", "verdict"].map(|field| &netfilter[field]);
+        assert_eq!(told, ["ndt", hook, "drop"], "{event}");
     }
 }
 
