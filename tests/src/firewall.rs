@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::counters::json;
 use crate::family::Family;
 use crate::netns::Netns;
+use crate::volume::emulated;
 
 /// What a rule is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +215,21 @@ impl Drop for Rule<'_> {
         // Also when it could not be added. A rule left behind goes with its namespace.
         let _ = self.netns.command(&command).output();
     }
+}
+
+/// Whether an event names no rule because listing them took longer than a drop waits for it: that is so on emulated
+/// machines alone.
+pub fn unread(event: &Value) -> bool {
+    emulated() && event["evidence"]["netfilter"]["rule_count"].is_null()
+}
+
+/// Whether the namespace has no table of iptables-legacy: asking for one would make it.
+#[track_caller]
+pub fn without_legacy_tables(netns: &Netns) -> bool {
+    ["ip_tables_names", "ip6_tables_names"].iter().all(|names| {
+        let path = format!("/proc/thread-self/net/{names}");
+        netns.enter(|| fs::read_to_string(path)).is_ok_and(|names| names.is_empty())
+    })
 }
 
 /// All rules of a namespace.

@@ -20,3 +20,8 @@ static DIVIDED_BY: LazyLock<u64> = LazyLock::new(|| match env::var(DIVISOR) {
 pub fn of(count: u64) -> u64 {
     count / *DIVIDED_BY
 }
+
+/// Whether this is an emulated machine, where waits that are bounded elsewhere can be too short.
+pub fn emulated() -> bool {
+    *DIVIDED_BY > 1
+}

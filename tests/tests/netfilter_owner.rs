@@ -1,5 +1,6 @@
 //! Whose rule dropped a packet: agents are known by the names of their chains.
 
+use netdrop_tests::firewall::unread;
 use netdrop_tests::reason::lacks_evidence;
 use netdrop_tests::traffic::send_udp;
 use netdrop_tests::{Dropped, Lab, Trace, lab, wait};
@@ -37,7 +38,7 @@ fn docker_isolation() {
         count: 5,
         packet: json!({"proto": "udp", "dport": 9000}),
     });
-    if lacks_evidence(event, "netfilter") {
+    if lacks_evidence(event, "netfilter") || unread(event) {
         return;
     }
     let netfilter = &event["evidence"]["netfilter"];
@@ -70,7 +71,7 @@ fn a_service_without_endpoints() {
         count: 1,
         packet: json!({"proto": "udp", "dport": 53}),
     });
-    if lacks_evidence(event, "netfilter") {
+    if lacks_evidence(event, "netfilter") || unread(event) {
         return;
     }
     let netfilter = &event["evidence"]["netfilter"];

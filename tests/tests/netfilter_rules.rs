@@ -1,7 +1,7 @@
 //! Which rule dropped a packet: table, chain and rule of every tool, from the namespace's own ruleset.
 
 use netdrop_tests::family::at;
-use netdrop_tests::firewall::ruleset;
+use netdrop_tests::firewall::{ruleset, unread, without_legacy_tables};
 use netdrop_tests::link::Routed;
 use netdrop_tests::reason::lacks_evidence;
 use netdrop_tests::traffic::send_udp;
@@ -98,7 +98,7 @@ fn expect_named(routed: &Routed, all: &[Named]) -> Outcome {
 
 #[track_caller]
 fn expect_evidence(event: &Value, named: &Named) {
-    if lacks_evidence(event, "netfilter") {
+    if lacks_evidence(event, "netfilter") || unread(event) {
         return;
     }
     let netfilter = &event["evidence"]["netfilter"];
@@ -381,7 +381,7 @@ fn rules_that_cannot_be_told_apart_are_all_named() {
         count: FEW,
         packet: json!({"dport": 5201}),
     });
-    if lacks_evidence(event, "netfilter") {
+    if lacks_evidence(event, "netfilter") || unread(event) {
         return;
     }
     let netfilter = &event["evidence"]["netfilter"];
@@ -426,7 +426,7 @@ fn policies_of_chains() {
         packet: json!({"dport": 5201}),
     });
     for event in &outcome.events {
-        if lacks_evidence(event, "netfilter") {
+        if lacks_evidence(event, "netfilter") || unread(event) {
             continue;
         }
         let netfilter = &event["evidence"]["netfilter"];
@@ -482,7 +482,7 @@ fn nft_bridge() {
         count: total,
         packet: json!({"family": "ipv4", "proto": "udp", "sport": FROM}),
     });
-    for event in outcome.events.iter().filter(|event| !lacks_evidence(event, "netfilter")) {
+    for event in outcome.events.iter().filter(|event| !lacks_evidence(event, "netfilter") && !unread(event)) {
         let port = event["packet"]["dport"].clone();
         let hook = hooks.iter().find(|(_, _, known)| port == *known).map(|(hook, ..)| *hook);
         let fields = json!({"family": "bridge", "table_family": "bridge", "table": format!("t{port}"), "chain": "c",
@@ -491,4 +491,31 @@ fn nft_bridge() {
         let hook = hook.unwrap_or_else(|| panic!("another port: {event}"));
         expect_evidence(event, &Named { hook, port: 0, fields, rule });
     }
+}
+
+#[test]
+fn looking_for_rules_makes_no_tables() {
+    let Some(lab) = Lab::new("rule-looking", &["nft"]) else { return };
+    let routed = lab.routed();
+    if !without_legacy_tables(&routed.r) {
+        return lab::say_skip("rule-looking", "new namespaces have tables of iptables-legacy here");
+    }
+    routed.r.nft_drop("input", "udp dport 5201");
+    let listed = routed.r.run("nft -as list ruleset");
+    let tracing = Trace::of(&routed.r).start();
+    Input.send(&routed, 5201);
+    wait::until_counter("the rule's counter", FEW, || routed.r.nft_packets("input"));
+    let outcome = tracing.stop();
+    let event = outcome.expect(&Dropped {
+        cause: "netfilter-rule",
+        class: "harmful",
+        netns: &routed.r,
+        count: FEW,
+        packet: json!({"dport": 5201}),
+    });
+    if !lacks_evidence(event, "netfilter") && !unread(event) {
+        assert_eq!(event["evidence"]["netfilter"]["table"], "ndt", "{event}");
+    }
+    assert!(without_legacy_tables(&routed.r), "looking made a table");
+    assert_eq!(listed, routed.r.run("nft -as list ruleset"));
 }
