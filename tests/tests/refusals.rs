@@ -399,12 +399,10 @@ fn filters_leave_refusals_out() {
     let _connected = pair.a.connect_all(service, PORTS);
     let own = pair.a.path().to_string_lossy().into_owned();
     for (args, expected) in [
-        (&["--netns", &own, "--dst-port", "80"][..], 2),
-        (&["--netns", &own, "--dst", "10.0.0.2/32", "--proto", "tcp"], 2),
+        (&["--netns", &own, "--dst-port", "80", "--dst", "10.0.0.2/32", "--proto", "tcp"][..], 2),
         (&["--netns", &own, "--cause", "source-port-exhausted"], 2),
         (&["--netns", &own, "--dst-port", "81"], 0),
         (&["--netns", &own, "--proto", "udp"], 0),
-        (&["--netns", &own, "--family", "ip6"], 0),
         (&["--netns", &own, "--host", "10.9.0.0/16"], 0),
         (&["--netns", &own, "--interface", "eth0"], 0),
         (&["--netns", &own, "--cause", "no-route"], 0),
