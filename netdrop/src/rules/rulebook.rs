@@ -35,6 +35,11 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Of all time, the part that drops may wait: one in this many.
 const WAITING: u32 = 5;
 
+/// Of all time, the part that goes into searching rulesets, which may have tens of thousands of rules that drop, and how
+/// much of it may come at once. What comes when it is used up names no rule.
+const SEARCHING: u32 = 10;
+const SEARCH: Duration = Duration::from_millis(200);
+
 /// Namespaces that are remembered.
 const REMEMBERED: usize = 256;
 
@@ -66,7 +71,8 @@ pub struct Rulebook {
     /// Whether this kernel has nftables: else it is not asked, which would load it.
     nftables: bool,
     pages: HashMap<NetnsId, Page>,
-    patience: Patience,
+    patience: Allowance,
+    effort: Allowance,
     said: HashSet<String>,
 }
 
@@ -94,7 +100,13 @@ impl Rulebook {
     /// Reads nothing yet. `nftables`: whether the kernel is known to have it.
     #[must_use]
     pub fn new(nftables: bool) -> Self {
-        Self { nftables, pages: HashMap::new(), patience: Patience::new(), said: HashSet::new() }
+        Self {
+            nftables,
+            pages: HashMap::new(),
+            patience: Allowance::new(PATIENCE, WAITING),
+            effort: Allowance::new(SEARCH, SEARCHING),
+            said: HashSet::new(),
+        }
     }
 
     /// The rules that may have dropped a packet, in the namespace that `open` opens; nothing when none is known.
@@ -112,7 +124,7 @@ impl Rulebook {
         let page = self.pages.entry(id).or_default();
         page.receive(Duration::ZERO, &mut self.said);
         let now = Instant::now();
-        let known = page.answer(question);
+        let known = page.answer(question, &mut self.effort);
         if page.latest.as_ref().is_some_and(|latest| question.time_ns < latest.began) {
             // Nothing newer says more of it.
             return known;
@@ -129,7 +141,7 @@ impl Rulebook {
             page.begin(open, self.nftables);
         }
         self.patience.spend(now, |left| page.receive(left, &mut self.said));
-        page.answer(question)
+        page.answer(question, &mut self.effort)
     }
 }
 
@@ -198,7 +210,7 @@ impl Page {
     }
 
     /// What the latest reading says.
-    fn answer(&mut self, question: &Question<'_>) -> Option<Rc<Culprit>> {
+    fn answer(&mut self, question: &Question<'_>, effort: &mut Allowance) -> Option<Rc<Culprit>> {
         let latest = self.latest.as_ref()?;
         let counters = Counters {
             after: question.time_ns < latest.began,
@@ -210,7 +222,13 @@ impl Page {
         }
         let Question { place, dropper, packet, rejected, observed, .. } = *question;
         let search = Search { place, packet, dropper, rejected, observed, counters };
-        let answer = Culprit::new(&search.find(&latest.reading.ruleset)).map(Rc::new);
+        let mut found = None;
+        effort.spend(Instant::now(), |left| {
+            if !left.is_zero() {
+                found = Some(Culprit::new(&search.find(&latest.reading.ruleset)).map(Rc::new));
+            }
+        });
+        let answer = found?;
         if self.answers.len() >= ANSWERS {
             self.answers.clear();
         }
@@ -231,22 +249,25 @@ impl Question<'_> {
     }
 }
 
-/// Waits for readings, but only for a part of the time.
-struct Patience {
+/// Time that may be spent, but only a part of all time.
+struct Allowance {
+    most: Duration,
+    share: u32,
     left: Duration,
     counted: Instant,
 }
 
-impl Patience {
-    fn new() -> Self {
-        Self { left: PATIENCE, counted: Instant::now() }
+impl Allowance {
+    /// `most` at once, and one in `share` of all time.
+    fn new(most: Duration, share: u32) -> Self {
+        Self { most, share, left: most, counted: Instant::now() }
     }
 
-    /// Waits at most as long as is left.
-    fn spend(&mut self, now: Instant, wait: impl FnOnce(Duration)) {
-        let gained = now.saturating_duration_since(self.counted) / WAITING;
-        self.left = PATIENCE.min(self.left + gained);
-        wait(self.left);
+    /// Does what takes time, which is told how much of it is left.
+    fn spend(&mut self, now: Instant, work: impl FnOnce(Duration)) {
+        let gained = now.saturating_duration_since(self.counted) / self.share;
+        self.left = self.most.min(self.left + gained);
+        work(self.left);
         self.left = self.left.saturating_sub(now.elapsed());
         self.counted = Instant::now();
     }

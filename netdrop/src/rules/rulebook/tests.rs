@@ -1,16 +1,15 @@
 use super::*;
 
 #[test]
-fn patience_runs_out_and_comes_back() {
-    let start = Instant::now();
-    let mut patience = Patience { left: PATIENCE, counted: start };
-    let mut waited = Vec::new();
-    patience.spend(start, |left| waited.push(left));
-    patience.left = Duration::ZERO;
-    patience.spend(patience.counted, |left| waited.push(left));
-    patience.left = Duration::ZERO;
-    patience.spend(patience.counted + PATIENCE * WAITING, |left| waited.push(left));
-    assert_eq!(waited, [PATIENCE, Duration::ZERO, PATIENCE]);
+fn an_allowance_runs_out_and_comes_back() {
+    let mut allowance = Allowance::new(PATIENCE, WAITING);
+    let mut told = Vec::new();
+    allowance.spend(allowance.counted, |left| told.push(left));
+    allowance.left = Duration::ZERO;
+    allowance.spend(allowance.counted, |left| told.push(left));
+    allowance.left = Duration::ZERO;
+    allowance.spend(allowance.counted + PATIENCE * WAITING, |left| told.push(left));
+    assert_eq!(told, [PATIENCE, Duration::ZERO, PATIENCE]);
 }
 
 #[test]
