@@ -58,6 +58,8 @@ pub(crate) struct Scratch {
     pub(crate) winner: u64,
     /// The qdisc that dropped the skb, where the reason has to do with one.
     pub(crate) queue: Queue,
+    /// 1 when the skb was answered with a reset.
+    pub(crate) answered: u64,
     /// The drop as it is remembered for its consequences.
     pub(crate) harm: Remembering,
     /// See [`Scratch::forget`].

@@ -93,8 +93,8 @@ pub(crate) struct Answered {
     time_ns: u64,
 }
 
-/// How long an answer counts: the skb's memory may soon be another skb.
-const ANSWER_NS: u64 = 1_000_000;
+/// How long an answer counts: it is sent first, and the skb's memory may soon be another skb.
+const ANSWER_NS: u64 = 10_000_000;
 
 /// A drop this recent may be of the segment that is being sent again.
 const OWN_NS: u64 = 1_000_000;
@@ -271,7 +271,7 @@ fn tell(event: &HarmEvent, what: Harm) {
 
 /// Remembers a drop that was just counted, of the packet in `scratch`, and lays to it the reset that was its answer.
 #[inline(never)]
-pub(crate) fn remember(scratch: &mut Scratch, skb: u64) {
+pub(crate) fn remember(scratch: &mut Scratch) {
     const WHOLE: u8 = TUPLE_ADDRESSES | TUPLE_PORTS;
     let tuple = &scratch.outer.tuple;
     if tuple.proto != TCP || tuple.have & WHOLE != WHOLE {
@@ -284,7 +284,7 @@ pub(crate) fn remember(scratch: &mut Scratch, skb: u64) {
     blames.last.claimed = 0;
     blames.last.pad = 0;
     blames.before.time_ns = 0;
-    if was_answered(skb, scratch.now) {
+    if scratch.answered != 0 {
         blames.last.claimed = 1 << Harm::ResetSent as u32;
         answer(scratch);
     }
@@ -300,18 +300,22 @@ pub(crate) fn remember(scratch: &mut Scratch, skb: u64) {
     }
 }
 
-/// Whether this CPU has just sent a reset as the answer to this skb.
-#[inline(always)]
-fn was_answered(skb: u64, now: u64) -> bool {
-    let Some(slot) = ANSWERED.get_ptr_mut(0) else { return false };
+/// Notes whether this CPU has just sent a reset as the answer to the skb at hand. Ends every answer, also for an skb
+/// that filters leave out: what comes next on this CPU is another packet.
+#[inline(never)]
+pub(crate) fn take_answer(scratch: &mut Scratch, skb: u64) {
+    scratch.answered = 0;
+    let Some(slot) = ANSWERED.get_ptr_mut(0) else { return };
     // SAFETY: the lookup returned this CPU's value.
     let last = unsafe { read_volatile(slot) };
     if last.skb == 0 {
-        return false;
+        return;
     }
     // SAFETY: as above.
     unsafe { write_volatile(slot, Answered { skb: 0, time_ns: 0 }) };
-    last.skb == skb && now.wrapping_sub(last.time_ns) <= ANSWER_NS
+    // SAFETY: the helper takes nothing and reads a clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    scratch.answered = u64::from(last.skb == skb && now.wrapping_sub(last.time_ns) <= ANSWER_NS);
 }
 
 /// Tells of the reset that was the answer to the packet at hand.

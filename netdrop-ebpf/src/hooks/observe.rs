@@ -59,6 +59,9 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
     occasion: Occasion,
 ) {
     let Occasion { probe, location, reason, gather } = occasion;
+    if harm::wanted() {
+        harm::take_answer(scratch, skb.address());
+    }
     // Filters take a location for a return address, and this one is a function's first byte.
     let first_byte = u64::from(probe as u32 == ProbePoint::TcpConnRequest as u32);
     if filter::reason(reason) == Verdict::Filtered
@@ -130,7 +133,7 @@ pub(crate) fn observe<A: Access, C: EbpfContext>(
     }
     // Last: what a drop cost is told after the drop.
     if harm::wanted() {
-        harm::remember(scratch, skb.address());
+        harm::remember(scratch);
     }
 }
 
