@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// What may be spent at once after a pause, counted in the time that it takes to earn it.
-const BURST: Duration = Duration::from_secs(2);
+/// What may be spent at once after a pause, counted in the time that it takes to earn it: with one part in 40, a quarter
+/// of a second.
+const BURST: Duration = Duration::from_secs(10);
 
 /// Time that may be spent: each look is paid for by a pause many times as long, some of it in advance.
 #[derive(Debug)]
@@ -45,8 +46,8 @@ mod tests {
             budget.spend(start, look);
             allowed
         });
-        assert_eq!(looks.count(), 11);
-        assert!(!budget.allows(start + 4 * look));
-        assert!(budget.allows(start + 100 * look));
+        assert_eq!(looks.count(), 51);
+        assert!(!budget.allows(start));
+        assert!(budget.allows(start + 20 * 2 * look));
     }
 }

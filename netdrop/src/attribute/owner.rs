@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::netns::NetnsId;
-use super::sockets::{Holder, Sockets};
+use super::sockets::{Holder, Holders, Sockets};
 use super::task::{self, Doing};
 use super::{Attributor, Container, Evidence, HostPaths, SCAN_SHARE, cgroup, processes};
 use crate::process::{Process, ProcessEvidence};
@@ -35,7 +35,7 @@ pub(super) struct Owners {
     sockets: Sockets,
     /// For looks at all processes.
     search: Budget,
-    /// For looks at the threads of owners.
+    /// For looks at owners.
     watch: Budget,
     answers: HashMap<(u64, bool), (Instant, Option<Process>)>,
     /// By process id and start.
@@ -60,8 +60,8 @@ impl Attributor {
     /// uninterruptible sleep before a stopped one, before one that has ended, sleeps or runs; of those alike the
     /// highest id, which is a worker's rather than its parent's.
     ///
-    /// A look at `/proc` for each socket and ten times a second at its owner, as far as they stay within a twentieth
-    /// of a CPU.
+    /// Processes are searched for once a second for each socket, and looked at ten times, as far as each stays within a
+    /// fortieth of a CPU: nobody is named where that does not do.
     pub fn owner(&mut self, wanted: Wanted) -> Option<Process> {
         self.owner_at(wanted, Instant::now())
     }
@@ -84,9 +84,19 @@ impl Attributor {
 
     fn look_for_owner(&mut self, wanted: Wanted, now: Instant) -> Option<Process> {
         let Owners { sockets, search, watch, .. } = &mut self.owners;
-        let holders = sockets.holders(wanted.inode, wanted.netns.inode, search, now);
+        if !watch.allows(now) {
+            return None;
+        }
         let began = Instant::now();
-        let (holder, doing) = if wanted.state && watch.allows(now) {
+        let holders = sockets.holders(wanted.inode, wanted.netns.inode, search, now);
+        let found = self.describe_owner(wanted, &holders);
+        self.owners.watch.spend(now, began.elapsed().saturating_sub(holders.searched));
+        found
+    }
+
+    /// The holder that explains most, and what is known of it.
+    fn describe_owner(&mut self, wanted: Wanted, holders: &Holders) -> Option<Process> {
+        let (holder, doing) = if wanted.state {
             let proc_root = &self.paths.proc_root;
             let doing = |holder: &Holder| (*holder, task::doing(proc_root, holder.pid));
             holders.processes.iter().map(doing).min_by_key(rank)?
@@ -96,7 +106,6 @@ impl Attributor {
         let comm = processes::text(&self.paths.proc_root, holder.pid, "comm")?;
         let comm = comm.strip_suffix('\n').unwrap_or(&comm).to_owned();
         let container = self.container_of(holder);
-        self.owners.watch.spend(now, began.elapsed());
         let (state, wchan, thread) =
             doing.map_or((None, None, None), |doing| (Some(doing.state.as_str()), doing.wchan, doing.thread));
         Some(Process {

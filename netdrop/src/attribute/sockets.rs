@@ -50,6 +50,8 @@ pub(super) struct Holders {
     pub(super) processes: Vec<Holder>,
     /// How many there are, those beyond the list with them.
     pub(super) count: u32,
+    /// How long a look at all processes took, if there was one.
+    pub(super) searched: Duration,
 }
 
 /// The index.
@@ -79,16 +81,17 @@ impl Sockets {
             ended = known.holders.len() < before;
             fresh = known.looked.is_some_and(|looked| now.saturating_duration_since(looked) < FRESH);
         }
+        let mut searched = Duration::ZERO;
         // One that has let it go may have passed it on.
         if (!fresh || ended) && budget.allows(now) {
             let began = Instant::now();
             self.look(inode, netns, now);
-            budget.spend(now, began.elapsed());
+            searched = began.elapsed();
+            budget.spend(now, searched);
         }
-        self.known.get(&inode).map_or_else(Holders::default, |known| Holders {
-            count: u32::try_from(known.holders.len()).unwrap_or(u32::MAX).saturating_add(known.more),
-            processes: known.holders.clone(),
-        })
+        let known = self.known.get(&inode).cloned().unwrap_or_default();
+        let listed = u32::try_from(known.holders.len()).unwrap_or(u32::MAX);
+        Holders { count: listed.saturating_add(known.more), processes: known.holders, searched }
     }
 
     /// Looks at the descriptors of all processes of the namespace, and when none of them holds the socket at those of
@@ -269,7 +272,7 @@ mod tests {
         tree.descriptor(10, 5, "socket:[77]");
         let (mut sockets, mut budget, now) =
             (Sockets::new(tree.proc_root()), Budget::new(20), Instant::now());
-        budget.spend(now, Duration::from_secs(10));
+        budget.spend(now, Duration::from_secs(100));
         assert_eq!(sockets.holders(77, WEB, &mut budget, now), Holders::default());
     }
 
