@@ -1,12 +1,13 @@
 //! Whose socket it was that had no room, and what that process does. Peers here are the test itself: what comes in is
 //! processed while the test is the current task, which is never the owner.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use netdrop_tests::holder::Holder;
-use netdrop_tests::lab::Lab;
+use netdrop_tests::lab::{Lab, say_skip};
 use netdrop_tests::listen::{fill, shorten};
-use netdrop_tests::reason::{may_be_unnamed, receiver_is_told};
+use netdrop_tests::reason::{known, receiver_is_told};
 use netdrop_tests::scene::{PORT, Scene};
 use netdrop_tests::tcp::Peer;
 use netdrop_tests::traffic::{limit_receive_buffer, send_udp};
@@ -127,8 +128,14 @@ fn listener_that_follows_another() {
     let second = Holder::sleeping(&listener);
     drop(listener);
     assert_ne!(second.id(), ended);
-    let peer = Peer::new(&pair, 5300, PORT);
-    second.expect(&lose_syn(&tracing, &peer), evidence_of_syns(), 1, SLEEPING);
+    // A slow machine may have no time for another look yet: then nobody is named.
+    let ports = Cell::new(5300);
+    let event = wait::until("an owner", || {
+        let peer = Peer::new(&pair, ports.replace(ports.get() + 1), PORT);
+        let event = lose_syn(&tracing, &peer);
+        if event["process"].is_null() { Err(event.to_string()) } else { Ok(event) }
+    });
+    second.expect(&event, evidence_of_syns(), 1, SLEEPING);
     tracing.stop();
 }
 
@@ -156,7 +163,12 @@ fn datagrams_for_a_stopped_process() {
 
 #[test]
 fn segments_for_a_stopped_process() {
-    let Some(mut scene) = Scene::ipv4("owner-tcp") else { return };
+    let name = "owner-tcp";
+    if !receiver_is_told() && known("NOT_SPECIFIED") {
+        say_skip(name, "of a drop deep in TCP this kernel tells neither namespace nor socket (5.17 to 6.10)");
+        return;
+    }
+    let Some(mut scene) = Scene::ipv4(name) else { return };
     let server = scene.peer.connect(&scene.listener);
     set_socket_recv_buffer_size(&server, 4096).unwrap_or_else(|error| panic!("SO_RCVBUF: {error}"));
     let holder = Holder::stopped(&server);
@@ -168,14 +180,7 @@ fn segments_for_a_stopped_process() {
         if scene.mib("TcpExtTCPRcvQDrop") > 0 { Ok(()) } else { Err("all were taken".to_owned()) }
     });
 
-    let event = tracing.await_event("a segment", |event| event["packet"]["tcp_flags"] == "P.");
-    // Before 6.4 the kernel calls it a lack of protocol memory.
-    let named = ["tcp-receive-buffer-full", "protocol-memory-exhausted"];
-    if !named.iter().any(|cause| event["cause"]["id"] == *cause) {
-        assert!(may_be_unnamed(&event), "{event}");
-        return;
-    }
-    let by_hook = receiver_is_told() || event["reason"].is_null();
-    holder.expect(&event, if by_hook { "socket" } else { "sock_diag" }, 1, STOPPED);
+    let event = tracing.await_event("a segment", |event| event["cause"]["id"] == "tcp-receive-buffer-full");
+    holder.expect(&event, "socket", 1, STOPPED);
     tracing.stop();
 }
