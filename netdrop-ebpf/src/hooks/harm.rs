@@ -94,7 +94,7 @@ pub(crate) struct Answered {
 }
 
 /// How long an answer counts: it is sent first, and the skb's memory may soon be another skb.
-const ANSWER_NS: u64 = 10_000_000;
+const ANSWER_NS: u64 = 100_000_000;
 
 /// A drop this recent may be of the segment that is being sent again.
 const OWN_NS: u64 = 1_000_000;
