@@ -1,6 +1,6 @@
 //! Offsets of the kernel struct members that the kernel side reads, from the running kernel's types.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use netdrop_common::{
     fields::{ABSENT, NEIGH_QUEUE_ENUMERATOR, NEIGH_QUEUE_INDEX, PKT_TYPE_BYTE, PKT_TYPE_SHIFT},
@@ -67,15 +67,17 @@ impl Layout {
     /// When a required member is missing.
     pub fn resolve(btf: &KernelBtf) -> Result<Self, BtfError> {
         let mut layout = Self { offsets: Vec::new(), packet_type_shift: 0, missing: Vec::new() };
-        // Rows of one struct stand together: each struct is looked up once.
+        let mut modules = HashMap::new();
+        // Rows of one struct stand together: each struct is looked up once, and each module read once.
         for rows in ROWS.chunk_by(|a, b| a.ty == b.ty) {
             match rows[0].ty.split_once(':') {
                 None => layout.add_all(btf.structure(rows[0].ty), rows)?,
                 // Part of the kernel image, where there are no such types: or not loaded, or before 5.11.
-                Some((module, ty)) => match btf.open_module(&Path::new(KernelBtf::DIRECTORY).join(module)) {
-                    Ok(module) => layout.add_all(module.structure(ty), rows)?,
-                    Err(_) => layout.add_all(btf.structure(ty), rows)?,
-                },
+                Some((module, ty)) => {
+                    let open = || btf.open_module(&Path::new(KernelBtf::DIRECTORY).join(module)).ok();
+                    let types = modules.entry(module).or_insert_with(open).as_ref().unwrap_or(btf);
+                    layout.add_all(types.structure(ty), rows)?;
+                }
             }
         }
         let packet_type = btf.structure("sk_buff")?.member("pkt_type")?;
