@@ -30,6 +30,9 @@ pub struct Wanted {
     pub state: bool,
 }
 
+/// A process that holds a socket, and what is known of it.
+type Owner = (Holder, Process);
+
 /// What is known of sockets and of their owners.
 pub(super) struct Owners {
     sockets: Sockets,
@@ -37,7 +40,7 @@ pub(super) struct Owners {
     search: Budget,
     /// For looks at owners.
     watch: Budget,
-    answers: HashMap<(u64, bool), (Instant, Option<Process>)>,
+    answers: HashMap<(u64, bool), (Instant, Option<Owner>)>,
     /// By process id and start.
     containers: HashMap<(u32, u64), Option<Arc<Container>>>,
 }
@@ -71,18 +74,24 @@ impl Attributor {
         if let Some((when, answer)) = self.owners.answers.get(&key)
             && now.saturating_duration_since(*when) < FRESH
         {
-            let evidence = wanted.evidence;
-            return answer.clone().map(|process| Process { evidence, ..process });
+            match answer {
+                None => return None,
+                // One look at a link for each drop: a process that has let the socket go is never named.
+                Some((holder, process)) if holder.has(&self.paths.proc_root, wanted.inode) => {
+                    return Some(Process { evidence: wanted.evidence, ..process.clone() });
+                }
+                Some(_) => {}
+            }
         }
         let answer = self.look_for_owner(wanted, now);
         if self.owners.answers.len() >= REMEMBERED {
             self.owners.answers.clear();
         }
         self.owners.answers.insert(key, (now, answer.clone()));
-        answer
+        answer.map(|(_, process)| process)
     }
 
-    fn look_for_owner(&mut self, wanted: Wanted, now: Instant) -> Option<Process> {
+    fn look_for_owner(&mut self, wanted: Wanted, now: Instant) -> Option<Owner> {
         let Owners { sockets, search, watch, .. } = &mut self.owners;
         if !watch.allows(now) {
             return None;
@@ -95,7 +104,7 @@ impl Attributor {
     }
 
     /// The holder that explains most, and what is known of it.
-    fn describe_owner(&mut self, wanted: Wanted, holders: &Holders) -> Option<Process> {
+    fn describe_owner(&mut self, wanted: Wanted, holders: &Holders) -> Option<Owner> {
         let (holder, doing) = if wanted.state {
             let proc_root = &self.paths.proc_root;
             let doing = |holder: &Holder| (*holder, task::doing(proc_root, holder.pid));
@@ -108,14 +117,15 @@ impl Attributor {
         let container = self.container_of(holder);
         let (state, wchan, thread) =
             doing.map_or((None, None, None), |doing| (Some(doing.state.as_str()), doing.wchan, doing.thread));
-        Some(Process {
+        let process = Process {
             owners: Some(holders.count),
             state,
             wchan,
             thread,
             container,
             ..Process::new(holder.pid, comm, wanted.evidence)
-        })
+        };
+        Some((holder, process))
     }
 
     /// The container that the process's cgroup names.
@@ -194,6 +204,6 @@ mod tests {
         assert_eq!(state(&mut attributor, now), Some("S sleeping"));
         assert_eq!(state(&mut attributor, now + FRESH), Some("T stopped"));
         tree.end_process(10);
-        assert_eq!(attributor.owner_at(wanted(true), now + 2 * FRESH), None);
+        assert_eq!(attributor.owner_at(wanted(true), now + FRESH), None, "not one that has ended");
     }
 }

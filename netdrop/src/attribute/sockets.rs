@@ -125,11 +125,15 @@ impl Sockets {
 }
 
 impl Holder {
-    /// Whether it still is this process, and holds the socket.
-    fn holds(&self, proc_root: &Path, inode: u64) -> bool {
+    /// Whether a process of this id has the socket by this descriptor.
+    pub(super) fn has(&self, proc_root: &Path, inode: u64) -> bool {
         let link = proc_root.join(format!("{}/fd/{}", self.pid, self.descriptor));
         socket_of_link(&link) == Some(inode)
-            && processes::start_time(proc_root, self.pid) == Some(self.started)
+    }
+
+    /// Whether it still is this process, and holds the socket.
+    fn holds(&self, proc_root: &Path, inode: u64) -> bool {
+        self.has(proc_root, inode) && processes::start_time(proc_root, self.pid) == Some(self.started)
     }
 }
 
